@@ -1,0 +1,35 @@
+"""What the policy says of one operation."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.model.ids import RuleId
+from agent.model.reason import Reason
+
+
+class Mode(StrEnum):
+    """Of a rule: observe records, shadow also evaluates, enforce decides."""
+
+    OBSERVE = "observe"
+    SHADOW = "shadow"
+    ENFORCE = "enforce"
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Go on; the rule that allowed it."""
+
+    rule: RuleId
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Refuse, in the protocol's own words. next_step is one sentence for a person or an agent."""
+
+    rule: RuleId
+    reason: Reason
+    explanation: str
+    next_step: str
+
+
+Verdict = Allow | Deny

@@ -1,0 +1,1 @@
+"""What every process of ours needs to run: event loop, logs, readiness, privileges (layer 3)."""

@@ -1,0 +1,26 @@
+"""The clocks, in one place. Order is by sequence and monotonic time; wall clock is a label (R37)."""
+
+import os
+import time
+
+from agent.model.ids import new_ulid
+
+
+def unix_ms() -> int:
+    """Return Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def monotonic_ns() -> int:
+    """Return monotonic nanoseconds."""
+    return time.monotonic_ns()
+
+
+def boot_ns() -> int:
+    """Return nanoseconds since boot, suspended time included: the clock of process start times."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def fresh_ulid() -> str:
+    """Return a new identifier."""
+    return new_ulid(unix_ms(), os.urandom(10))

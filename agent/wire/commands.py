@@ -1,0 +1,121 @@
+"""Everything a relay may ask of its driver. The driver performs them in order.
+
+Judge, RecordIntent, RequestLease and OpenUpstream are answered by exactly one event each; the
+driver goes on performing the commands behind them without waiting, so a relay asks for nothing
+that depends on the answer before the answer came.
+"""
+
+from dataclasses import dataclass
+
+from agent.model.audit import OperationFinished
+from agent.model.credential import Shape
+from agent.model.ids import LeaseId, RuleId
+from agent.model.operation import Operation
+from agent.model.reason import Reason
+from agent.wire.side import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Write bytes to a side. The driver pauses reading the other side when its buffer is high."""
+
+    side: Side
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Decide this operation by the grant → Judged."""
+
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIntent:
+    """Make the intent durable → Recorded | RecordFailed. The driver adds session, loop, target."""
+
+    operation: Operation
+    rule: RuleId
+    lease_id: LeaseId | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDenied:
+    """Record a refusal (no answer): nothing of this operation goes upstream."""
+
+    operation: Operation
+    rule: RuleId
+    reason: Reason
+    explanation: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOutcome:
+    """Record how an operation ended (no answer)."""
+
+    finished: OperationFinished
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLease:
+    """Ask for the target's credential → Leased | LeaseRefused."""
+
+    accepts: tuple[Shape, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUpstream:
+    """Connect to the policy's address and verify it → UpstreamOpened | UpstreamFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseUpstream:
+    """Give the upstream connection back: reusable for this (run, lease, target), or not."""
+
+    reusable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Stop reading a side (the relay's own bound is reached)."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Read a side again."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Start or restart a named timer; delay_s None stops it → TimedOut."""
+
+    name: str
+    delay_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Last command: flush downstream, close both sides. Exactly one per session."""
+
+    reason: Reason
+
+
+Command = (
+    Send
+    | Judge
+    | RecordIntent
+    | RecordDenied
+    | RecordOutcome
+    | RequestLease
+    | OpenUpstream
+    | CloseUpstream
+    | Pause
+    | Resume
+    | SetTimer
+    | Finish
+)
