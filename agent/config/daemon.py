@@ -1,0 +1,152 @@
+"""The daemon's configuration: one TOML file, read once by the supervisor and each role.
+
+Every key has a default that is right for a host with systemd; an unknown key, a wrong type or
+an impossible value is an error that names the file and the key.
+"""
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+DEFAULT_PATH = Path("/etc/loopwarden/loopwarden.toml")
+INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,30}")
+PROXY_WORKERS_MAX = 64
+
+
+class ConfigError(Exception):
+    """The configuration can't be used; the message says which file, key and why."""
+
+
+class Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[spool]: where records wait for the collector, and how many."""
+
+    bytes_max: int = 1 << 30
+    segment_bytes_max: int = 16 << 20
+    heartbeat_s: float = 30.0
+
+
+class Collector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[collector]: where records go. Without an address they stay in the spool up to its bound."""
+
+    address: str = ""  # host:port
+    identity_dir: str = "/etc/loopwarden/identity"  # key.pem, cert.pem, ca.pem by `enroll`
+
+
+class Users(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[users]: whom the roles become: names, or numeric ids as text."""
+
+    broker: str = "loopwarden"
+    proxy: str = "loopwarden-proxy"
+    reporter: str = "loopwarden-report"
+
+
+class Daemon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    instance: str = "loopwarden"  # names pins, the nft table and the slice
+    policy_dir: str = "/etc/loopwarden/policy.d"
+    state_dir: str = "/var/lib/loopwarden"  # broker/ and spool/ below it
+    run_dir: str = "/run/loopwarden"  # control.sock and trust/ below it
+    bpffs: str = "/sys/fs/bpf"
+    attach_cgroup: str = "/"  # below the cgroup v2 mount; all runs must be below it
+    slice: str = ""  # below attach_cgroup; "" means "<instance>.slice"
+    proxy_workers: int = 1
+    proxy_port: int = 15001
+    dns_port: int = 15053
+    mark_prefix: int = 0x4C5  # high 12 bits of the redirect mark
+    control_group: str = ""  # group of control.sock; "" lets everyone ask, the policy decides
+    drain_s: float = 10.0
+    log_level: str = "info"
+    spool: Spool = Spool()
+    collector: Collector = Collector()
+    users: Users = Users()
+
+    @property
+    def slice_path(self) -> str:
+        """The slice's path below the cgroup v2 mount, with a leading slash."""
+        name = self.slice or f"{self.instance}.slice"
+        return f"{self.attach_cgroup.rstrip('/')}/{name}"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where `loopwarden` finds the broker."""
+        return Path(self.run_dir, "control.sock")
+
+    @property
+    def trust_dir(self) -> Path:
+        """The trust bundle for runs: ca-bundle.pem, ca.pem and certs/ (an OpenSSL CApath)."""
+        return Path(self.run_dir, "trust")
+
+    @property
+    def broker_dir(self) -> Path:
+        """The broker's own: CA key and lease journal."""
+        return Path(self.state_dir, "broker")
+
+    @property
+    def spool_dir(self) -> Path:
+        """The reporter's own."""
+        return Path(self.state_dir, "spool")
+
+
+def load(path: Path) -> Daemon:
+    """Read and check the file.
+
+    Raises:
+        ConfigError: it can't be read, is not TOML, or has an unknown key or impossible value.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    _refuse_unknown(path, tree, Daemon, "")
+    try:
+        config = msgspec.convert(tree, Daemon)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    _check(path, config)
+    return config
+
+
+def _refuse_unknown(path: Path, tree: dict[str, object], kind: type, prefix: str) -> None:
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for key, value in tree.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{path}: unknown key {prefix + key!r}{hint}")
+        inner = fields[key].type
+        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            _refuse_unknown(path, value, inner, f"{prefix}{key}.")
+
+
+def _check(path: Path, config: Daemon) -> None:
+    ports = (config.proxy_port, config.dns_port)
+    problems = [
+        (not INSTANCE.fullmatch(config.instance), "instance: letters, digits, '-', at most 31"),
+        (any(not 0 < port < 65536 for port in ports), "proxy_port, dns_port: 1 to 65535"),
+        (config.proxy_port == config.dns_port, "proxy_port and dns_port must differ"),
+        (
+            not 0 < config.proxy_workers <= PROXY_WORKERS_MAX,
+            f"proxy_workers: 1 to {PROXY_WORKERS_MAX}",
+        ),
+        (not 0 < config.mark_prefix < 1 << 12, "mark_prefix: 1 to 4095"),
+        (not config.attach_cgroup.startswith("/"), "attach_cgroup: a path with a leading slash"),
+        (config.spool.segment_bytes_max < 1 << 16, "spool.segment_bytes_max: at least 65536"),
+        (
+            config.spool.bytes_max < 4 * config.spool.segment_bytes_max,
+            "spool.bytes_max: at least four segments",
+        ),
+        (config.drain_s < 0, "drain_s: not negative"),
+        (
+            config.log_level not in ("debug", "info", "warning", "error"),
+            "log_level: debug, info, warning or error",
+        ),
+    ]
+    for wrong, text in problems:
+        if wrong:
+            raise ConfigError(f"{path}: {text}")

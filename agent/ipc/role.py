@@ -1,0 +1,150 @@
+"""How a role's process starts: import everything, then give up power, then serve.
+
+The supervisor starts `python -m agent.<role> --config FILE --name NAME --fd N`, where fd N is the
+role's end of its pair with `kernel`. All other ends arrive over it as Wire notices. The process
+ends when that pair closes, so that no role outlives the supervisor.
+"""
+
+import argparse
+import asyncio
+import ctypes
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import uvloop
+
+from agent.config.daemon import ConfigError, Daemon, load
+from agent.ipc.endpoint import Endpoint, PeerGone, Received
+from agent.ipc.messages import Drain, Message, Pulse, Ready, Wire
+from agent.runtime import confine, log
+
+PULSE_INTERVAL_S = 1.0
+logger = logging.getLogger(__name__)
+
+
+class Role(Protocol):
+    """What a role's main gives to `run_role`. All methods run on the event loop."""
+
+    async def start(self, kernel: Endpoint) -> None:
+        """Begin; other peers are not wired yet. Return when ready for them."""
+        ...
+
+    def wired(self, peer: str, sock: socket.socket) -> None:
+        """A (new) pair end to that peer; the role makes its Endpoint of it."""
+        ...
+
+    def receive(self, received: Received) -> None:
+        """A message of kernel other than Wire and Drain (Listeners, RunEmptied, …)."""
+        ...
+
+    async def drain(self, within_s: float) -> None:
+        """Take nothing new, finish what runs, return within the time."""
+        ...
+
+
+def run_role(
+    argv: list[str],
+    user: Callable[[Daemon], str],
+    make: Callable[[Daemon, str], Role],
+    prepare: Callable[[Daemon], None] | None = None,
+) -> int:
+    """Run a role's process until it is drained or kernel is gone; return the exit code.
+
+    prepare runs as root, before power is given up (open root-only files here).
+    """
+    parser = argparse.ArgumentParser(prog="loopwarden role", add_help=False)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--fd", type=int, required=True)
+    arguments = parser.parse_args(argv)
+    try:
+        config = load(arguments.config)
+        log.configure(arguments.name, config.log_level)
+        if prepare is not None:
+            prepare(config)
+        confine.become(confine.account(user(config)))
+    except (ConfigError, LookupError, OSError) as error:
+        sys.stderr.write(f"loopwarden {arguments.name}: {error}\n")
+        return 2
+    _name_process(arguments.name)
+    sock = socket.socket(fileno=arguments.fd)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(make(config, arguments.name), arguments.name, sock))
+
+
+def _name_process(name: str) -> None:
+    """Show the role in ps(1): PR_SET_NAME (15), 15 characters."""
+    buffer = ctypes.create_string_buffer(f"lw-{name}".encode()[:15])
+    confine.prctl(15, ctypes.addressof(buffer))
+
+
+async def _serve(role: Role, name: str, sock: socket.socket) -> int:
+    """Serve until drained (0) or orphaned (1)."""
+    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    started = asyncio.Event()
+    draining = False
+
+    def receive(received: Received) -> None:
+        nonlocal draining
+        match received.message:
+            case Wire(peer):
+                role.wired(peer, socket.socket(fileno=received.fds[0]))
+            case Drain(within_s):
+                if not draining:
+                    draining = True
+                    tasks.add(asyncio.ensure_future(drain(within_s)))
+            case Message():
+                role.receive(received)
+
+    async def drain(within_s: float) -> None:
+        await started.wait()
+        try:
+            async with asyncio.timeout(within_s):
+                await role.drain(within_s)
+        except TimeoutError:
+            logger.warning("not drained within %.1f s", within_s)
+        if not ended.done():
+            ended.set_result(0)
+
+    def orphaned(why: str) -> None:
+        if not ended.done():
+            logger.info("kernel: %s", why)
+            ended.set_result(0 if draining else 1)
+
+    async def pulse(kernel: Endpoint) -> None:
+        while not kernel.closed:
+            kernel.notify(Pulse())
+            await asyncio.sleep(PULSE_INTERVAL_S)
+
+    async def begin(kernel: Endpoint) -> None:
+        try:
+            await role.start(kernel)
+            started.set()
+            kernel.notify(Ready())
+            await pulse(kernel)
+        except PeerGone:
+            return  # orphaned() was told
+        except Exception:
+            logger.exception("cannot start")
+            if not ended.done():
+                ended.set_result(2)
+
+    tasks: set[asyncio.Future[None]] = set()
+    event_loop = asyncio.get_running_loop()
+    # the supervisor drains us by message; a terminal's Ctrl-C reaches the whole group
+    event_loop.add_signal_handler(signal.SIGINT, lambda: None)
+    event_loop.add_signal_handler(
+        signal.SIGTERM, lambda: receive(Received(kernel, 0, Drain(5.0), ()))
+    )
+    kernel = Endpoint(sock, own=name, peer="kernel", receive=receive, on_closed=orphaned)
+    tasks.add(asyncio.ensure_future(begin(kernel)))
+    code = await ended
+    kernel.close()
+    for task in tasks:
+        task.cancel()
+    return code
