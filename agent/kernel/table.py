@@ -1,0 +1,100 @@
+"""What the other roles may ask of root, and nothing else.
+
+Which message may cross at all is the boundary table of agent/ipc/messages.py; here each request
+has one method of the plane. A request that the plane refuses is answered Failed with its reason.
+"""
+
+import logging
+from collections.abc import Callable
+
+from agent.ipc.endpoint import Received
+from agent.ipc.messages import (
+    Admit,
+    Attribute,
+    Attributed,
+    CreateRun,
+    Done,
+    Failed,
+    KernelStatus,
+    ListRuns,
+    Message,
+    Probe,
+    Processes,
+    RegisterCgroup,
+    RemoveRun,
+    RevokeRun,
+    RunCreated,
+    Runs,
+    RunTree,
+    SessionBegan,
+)
+from agent.kernel.errors import RunRefused
+from agent.kernel.plane import Plane
+from agent.model.flow import Attribution, Endpoint, Unattributed
+from agent.model.reason import Reason
+
+logger = logging.getLogger(__name__)
+
+
+class Table:
+    """Requests by type. `notify_broker` carries SessionBegan before a worker is answered."""
+
+    def __init__(self, plane: Plane, notify_broker: Callable[[Message], None]) -> None:
+        self._plane = plane
+        self._notify_broker = notify_broker
+
+    def receive(self, sender: str, received: Received) -> None:
+        """Do one request and answer it."""
+        try:
+            reply = self._answer(sender, received)
+        except RunRefused as error:
+            reply = Failed(error.reason, error.detail)
+        except OSError as error:
+            logger.warning("%s: %s", type(received.message).__name__, error)
+            reply = Failed(Reason.INTERNAL, f"{type(received.message).__name__}: {error}")
+        finally:
+            received.close_fds()
+        received.reply(reply)
+
+    def _answer(self, sender: str, received: Received) -> Message:
+        plane = self._plane
+        match received.message:
+            case Attribute(mark, address, port):
+                return self._attribute(sender, mark, Endpoint(address, port))
+            case CreateRun(run_id, loop, initiator, argv, started_ms):
+                return RunCreated(plane.create_run(run_id, loop, initiator, argv, started_ms))
+            case RegisterCgroup(run_id, loop, initiator, path, adopt, started_ms):
+                run = plane.register_cgroup(run_id, loop, initiator, path, adopt, started_ms)
+                return RunCreated(run)
+            case Admit(run_id):
+                plane.admit(run_id, _one(received.fds))
+            case RevokeRun(run_id, kill):
+                plane.revoke(run_id, kill=kill)
+            case RemoveRun(run_id):
+                plane.remove(run_id)
+            case ListRuns():
+                return Runs(plane.runs())
+            case RunTree(run_id):
+                processes, parents = plane.tree(run_id)
+                return Processes(processes, parents)
+            case Probe():
+                return plane.probe()
+            case KernelStatus():
+                return plane.status()
+            case other:
+                return Failed(Reason.INTERNAL, f"{type(other).__name__} is not a request")
+        return Done()
+
+    def _attribute(self, sender: str, mark: int, destination: Endpoint) -> Message:
+        match self._plane.attribute(mark, destination):
+            case Attribution() as attribution:
+                self._notify_broker(SessionBegan(sender, attribution))
+                return Attributed(attribution, None)
+            case Unattributed() as unattributed:
+                return Attributed(None, unattributed)
+
+
+def _one(fds: tuple[int, ...]) -> int:
+    if len(fds) != 1:
+        raise RunRefused(Reason.INTERNAL, f"needs one descriptor, got {len(fds)}")
+    return fds[0]
