@@ -21,7 +21,7 @@ import uvloop
 from agent.config.daemon import ConfigError, Daemon, load
 from agent.ipc.endpoint import Endpoint, PeerGone, Received
 from agent.ipc.messages import Drain, Message, Pulse, Ready, Wire
-from agent.runtime import confine, log
+from agent.runtime import confine, log, seccomp
 
 PULSE_INTERVAL_S = 1.0
 logger = logging.getLogger(__name__)
@@ -52,10 +52,13 @@ def run_role(
     user: Callable[[Daemon], str],
     make: Callable[[Daemon, str], Role],
     prepare: Callable[[Daemon], None] | None = None,
+    *,
+    read_only: bool = False,
 ) -> int:
     """Run a role's process until it is drained or kernel is gone; return the exit code.
 
-    prepare runs as root, before power is given up (open root-only files here).
+    prepare runs as root, before power is given up (open root-only files here). read_only: the
+    role opens no file for writing ever after.
     """
     parser = argparse.ArgumentParser(prog="loopwarden role", add_help=False)
     parser.add_argument("--config", type=Path, required=True)
@@ -68,6 +71,7 @@ def run_role(
         if prepare is not None:
             prepare(config)
         confine.become(confine.account(user(config)))
+        seccomp.confine_calls(read_only=read_only)
     except (ConfigError, LookupError, OSError) as error:
         sys.stderr.write(f"loopwarden {arguments.name}: {error}\n")
         return 2

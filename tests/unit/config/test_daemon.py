@@ -1,0 +1,80 @@
+"""The daemon's configuration: right defaults, and errors that name file and key."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config.daemon import ConfigError, Daemon, load
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    """Return a file with that text."""
+    path = tmp_path / "loopwarden.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
+    """Every key has a default."""
+    assert load(write(tmp_path, "")) == Daemon()
+
+
+def test_paths_follow_the_instance(tmp_path: Path) -> None:
+    """Slice and socket paths are derived."""
+    config = load(write(tmp_path, 'instance = "t"\nattach_cgroup = "/a"\nrun_dir = "/r"\n'))
+    assert config.slice_path == "/a/t.slice"
+    assert config.control_socket == Path("/r/control.sock")
+    assert Daemon().slice_path == "/loopwarden.slice"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("proxy_prt = 1", "unknown key 'proxy_prt'; did you mean 'proxy_port'?"),
+        ("[spool]\nbytes = 1", "unknown key 'spool.bytes'; did you mean 'bytes_max'?"),
+        ("[users]\nqqqq = 'x'", "unknown key 'users.qqqq'"),
+        ("proxy_port = 'x'", "Expected `int`"),
+        ("proxy_port = 0", "1 to 65535"),
+        ("proxy_port = 65536", "1 to 65535"),
+        ("proxy_port = 15053", "must differ"),
+        ("proxy_workers = 0", "1 to 64"),
+        ("proxy_workers = 65", "1 to 64"),
+        ("mark_prefix = 0", "1 to 4095"),
+        ("mark_prefix = 4096", "1 to 4095"),
+        ("instance = '../x'", "instance"),
+        ("attach_cgroup = 'x'", "leading slash"),
+        ("log_level = 'loud'", "log_level"),
+        ("drain_s = -1.0", "drain_s"),
+        ("[spool]\nsegment_bytes_max = 1", "at least 65536"),
+        ("[spool]\nbytes_max = 100000", "at least four segments"),
+        ("= x", "not TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    """Each mistake gives an error with the file, the key and why."""
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    """No file is not an empty file."""
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "none.toml")
+
+
+@given(text=st.text(max_size=200))
+def test_any_text_is_a_configuration_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    """Reading is total."""
+    path = tmp_path_factory.mktemp("c") / "f.toml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        assert isinstance(load(path), Daemon)
+    except ConfigError:
+        return
