@@ -1,0 +1,1 @@
+"""Where records of all hosts go: service, store, queries (layer 4)."""

@@ -1,0 +1,1 @@
+"""Configuration files, read once, unknown keys refused (layer 3)."""

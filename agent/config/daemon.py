@@ -120,7 +120,11 @@ def _refuse_unknown(path: Path, tree: dict[str, object], kind: type, prefix: str
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{path}: unknown key {prefix + key!r}{hint}")
         inner = fields[key].type
-        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+        if (
+            isinstance(value, dict)
+            and isinstance(inner, type)
+            and issubclass(inner, msgspec.Struct)
+        ):
             _refuse_unknown(path, value, inner, f"{prefix}{key}.")
 
 

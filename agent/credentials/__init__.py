@@ -1,0 +1,1 @@
+"""Providers of credentials, one folder each (layer 2)."""

@@ -77,7 +77,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Endpoint:
-    """An end held by role `own`, speaking to role `peer` (kinds: kernel, broker, proxy, reporter)."""
+    """An end held by role `own`, speaking to role `peer`; proxies are numbered ("proxy@0")."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Endpoint:
         self._receive = receive
         self._on_closed = on_closed
         self._event_loop = asyncio.get_running_loop()
-        incoming = BOUNDARIES[peer.split("@")[0], own.split("@")[0]]
+        incoming = BOUNDARIES[peer.partition("@")[0], own.partition("@")[0]]
         self._decoder = msgspec.msgpack.Decoder(tuple[int, bool, incoming])  # type: ignore[valid-type]
         self._encoder = msgspec.msgpack.Encoder()
         self._waiting: dict[int, asyncio.Future[Message]] = {}

@@ -7,9 +7,9 @@ is the closed table: a peer that sends anything else is ended, and that is an al
 import msgspec
 from msgspec import Struct
 
-from agent.model.flow import Attribution, Process, Tier, Unattributed
+from agent.model.flow import Attribution, Process, Unattributed
 from agent.model.grant import Grant
-from agent.model.ids import CgroupId, LeaseId, LoopName, RunId, SessionId, TargetName
+from agent.model.ids import LeaseId, LoopName, RunId, SessionId, TargetName
 from agent.model.loop import Initiator, Run
 from agent.model.reason import Reason
 
@@ -47,7 +47,7 @@ class Drain(Message, frozen=True):
 
 
 class Listeners(Message, frozen=True):
-    """Notice to a proxy, with fds in this order: TCP listeners, DNS UDP sockets, DNS TCP listeners."""
+    """Notice to a proxy, with fds in this order: TCP listeners, DNS UDP, DNS TCP listeners."""
 
     tcp: int
     dns_udp: int
@@ -259,7 +259,7 @@ class LeaseTaken(Message, frozen=True):
 
 
 class SignLeaf(Message, frozen=True):
-    """Request: a leaf certificate for one name of the policy and the worker's own key → LeafSigned."""
+    """Request: a leaf for one name of the policy and the worker's own key → LeafSigned."""
 
     name: str
     public_key_der: bytes  # SubjectPublicKeyInfo

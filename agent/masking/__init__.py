@@ -1,0 +1,1 @@
+"""What alters bytes on their way down: detectors and scrubber, pure (layer 1)."""

@@ -1,4 +1,4 @@
-"""Shapes of credentials. A new shape is a security decision: it gets a decision in agent/README.md."""
+"""Shapes of credentials. A new shape is a security decision: agent/README.md records it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -26,8 +26,8 @@ class UpstreamTls(StrEnum):
 class Target:
     """A named upstream. One canonical form serves credential, policy, dial and record.
 
-    host is a lower-case A-label without trailing dot, or an IP literal. dial is where we connect
-   . ca_file "" means the system's roots.
+    host is a lower-case A-label without trailing dot, or an IP literal. dial is where
+    we connect. ca_pem "" means the system's roots.
     """
 
     name: TargetName

@@ -1,0 +1,1 @@
+"""The policy: schema, compile, evaluate, explain; pure (layer 1)."""

@@ -1,0 +1,154 @@
+# Loopwarden. `make help` lists the goals; `sudo make demo` and `sudo make test` need nothing before.
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# /usr/bin/python3 and not the first on PATH: roles run as other users and must be able to read it.
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+DESTDIR ?=
+PREFIX ?= /usr
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+LIBDIR := $(PREFIX)/lib/loopwarden
+# A folder of wheels for `make install` on a host without network; `make wheelhouse` fills one.
+WHEELS ?=
+# More words for pytest: make test ARGS="-k spool"
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+# On a terminal pip shows its progress; elsewhere it says nothing unless it fails.
+PIP_VOICE := $(shell test -t 1 || echo --quiet)
+say = printf '\033[2K» %s\n' '$(1)'
+ifneq ($(shell test -t 1 && echo tty),tty)
+say = printf '» %s\n' '$(1)'
+endif
+
+.PHONY: help demo test venv bpf protos lint format bench fuzz wheelhouse install uninstall \
+	clean clean-kernel-state packages packages-test require-root
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- what a person does ---------------------------------------------------------------------------
+
+demo: require-root packages $(VENV)/.run bpf  ## the whole path on this machine, shown step by step (root)
+	@$(BIN)/python -m tests.system.demo
+
+test: require-root packages-test $(VENV)/.test bpf  ## every test, kernel tests included (root)
+	@$(call say,Tests)
+	@LOOPWARDEN_LEFTOVERS=refuse $(BIN)/python -m pytest $(ARGS)
+
+bench: require-root packages-test $(VENV)/.test bpf  ## the benchmarks, side by side (root)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+fuzz: $(VENV)/.test  ## every parser's fuzz target; FUZZ_SECONDS (60) each
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+lint: $(VENV)/.test  ## ruff, mypy, import rules
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet || { $(BIN)/ruff format --check; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timeout-warning 2>/dev/null || $(BIN)/lint-imports
+
+format: $(VENV)/.test  ## put the code into the one format
+	@$(BIN)/ruff check --fix --quiet || true
+	@$(BIN)/ruff format --quiet
+
+# --- what is built --------------------------------------------------------------------------------
+
+venv: $(VENV)/.test  ## the virtual environment, with what tests need
+
+$(VENV)/bin/python:
+	@$(call say,Virtual environment from $(PYTHON))
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml
+	@$(call say,Python packages (first time: about a minute))
+	@$(BIN)/python -m pip install $(PIP_VOICE) --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml
+	@$(call say,Python packages of the tests (first time: one or two minutes))
+	@$(BIN)/python -m pip install $(PIP_VOICE) --editable '.[test]'
+	@touch $@ $(VENV)/.run
+
+bpf:  ## the BPF objects
+	@$(MAKE) -C bpf
+
+protos: $(VENV)/.test  ## agent/pb from protos/
+	@$(BIN)/python -m tests.checks.generate_pb agent/pb
+
+packages:
+	@.ci/packages run
+
+packages-test:
+	@.ci/packages test
+
+wheelhouse: $(VENV)/.run bpf  ## build/wheels: everything `make install WHEELS=build/wheels` needs
+	@$(call say,Wheels)
+	@rm -rf build/wheels
+	@$(BIN)/python -m pip wheel $(PIP_VOICE) --wheel-dir build/wheels . hatchling
+
+# --- installation ---------------------------------------------------------------------------------
+
+# Not editable and not from .venv: what is installed does not depend on the checkout.
+install: bpf  ## commands, units and configuration (DESTDIR, PREFIX, WHEELS)
+	@$(call say,Loopwarden to $(DESTDIR)$(LIBDIR))
+	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d \
+		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(SYSCONFDIR)/loopwarden/policy.d
+	@$(PYTHON) -m venv --clear $(DESTDIR)$(LIBDIR)
+	@$(DESTDIR)$(LIBDIR)/bin/python -m pip install $(PIP_VOICE) --no-compile \
+		$(if $(WHEELS),--no-index --find-links $(WHEELS) loopwarden,.)
+	@$(DESTDIR)$(LIBDIR)/bin/python -m compileall -q -j 0 $(DESTDIR)$(LIBDIR)/lib
+	@# the scripts of a venv name the place it was made in: wrappers are used instead
+	@find $(DESTDIR)$(LIBDIR)/bin -type f -delete
+	@for command in loopwarden:agent.cli.loopwarden loopwardend:agent.kernel.main \
+		loopwarden-collector:agent.cli.collector; do \
+		printf '#!/bin/sh\nexec %s/bin/python -I -c "import sys; from %s import main; sys.exit(main())" "$$@"\n' \
+			$(LIBDIR) $${command#*:} > $(DESTDIR)$(PREFIX)/bin/$${command%%:*}; \
+		chmod 755 $(DESTDIR)$(PREFIX)/bin/$${command%%:*}; \
+	done
+	@install -m 644 systemd/*.service systemd/*.slice $(DESTDIR)$(UNITDIR)/
+	@install -m 644 systemd/sysusers.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
+	@install -m 644 systemd/tmpfiles.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
+	@# what a person has edited stays
+	@for file in loopwarden.toml collector.env policy.d/demo.yaml.example; do \
+		test -e $(DESTDIR)$(SYSCONFDIR)/loopwarden/$$file || \
+			install -m 644 systemd/etc/$$file $(DESTDIR)$(SYSCONFDIR)/loopwarden/$$file; \
+	done
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemd-sysusers loopwarden.conf; \
+		systemctl daemon-reload; \
+		systemd-tmpfiles --create loopwarden.conf; \
+		$(call say,Installed. Next: loopwarden-collector.service on one host and loopwarden.service here); \
+	fi
+
+uninstall:  ## remove what install put there; configuration and state stay
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemctl disable --now --quiet loopwarden.service loopwarden-collector.service 2>/dev/null || true; \
+		$(MAKE) clean-kernel-state; \
+	fi
+	@rm -rf $(DESTDIR)$(LIBDIR)
+	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,loopwarden loopwardend loopwarden-collector) \
+		$(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(wildcard systemd/*.service systemd/*.slice))) \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/loopwarden.conf
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+
+# --- cleaning -------------------------------------------------------------------------------------
+
+# Works without a virtual environment too: a host must be recoverable with what is left on it.
+clean-kernel-state: require-root  ## remove every BPF pin, nftables table, route and cgroup of ours (root)
+	@.ci/clean-kernel-state $(BIN)/python $(LIBDIR)/bin/python
+
+clean:  ## remove what was built here, the virtual environment included
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@test ! -f bpf/Makefile || $(MAKE) -C bpf clean
+
+require-root:
+	@[ "$$(id -u)" = 0 ] || { echo "this goal needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
