@@ -1,0 +1,78 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Upload(_message.Message):
+    __slots__ = ("hello", "batch", "gap")
+    class Hello(_message.Message):
+        __slots__ = ("host_name", "version", "first_seq")
+        HOST_NAME_FIELD_NUMBER: _ClassVar[int]
+        VERSION_FIELD_NUMBER: _ClassVar[int]
+        FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+        host_name: str
+        version: str
+        first_seq: int
+        def __init__(self, host_name: _Optional[str] = ..., version: _Optional[str] = ..., first_seq: _Optional[int] = ...) -> None: ...
+    class Batch(_message.Message):
+        __slots__ = ("first_seq", "records", "previous_hash", "hash")
+        FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+        RECORDS_FIELD_NUMBER: _ClassVar[int]
+        PREVIOUS_HASH_FIELD_NUMBER: _ClassVar[int]
+        HASH_FIELD_NUMBER: _ClassVar[int]
+        first_seq: int
+        records: _containers.RepeatedScalarFieldContainer[bytes]
+        previous_hash: bytes
+        hash: bytes
+        def __init__(self, first_seq: _Optional[int] = ..., records: _Optional[_Iterable[bytes]] = ..., previous_hash: _Optional[bytes] = ..., hash: _Optional[bytes] = ...) -> None: ...
+    class Gap(_message.Message):
+        __slots__ = ("first_seq", "next_seq", "previous_hash", "detail")
+        FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+        NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
+        PREVIOUS_HASH_FIELD_NUMBER: _ClassVar[int]
+        DETAIL_FIELD_NUMBER: _ClassVar[int]
+        first_seq: int
+        next_seq: int
+        previous_hash: bytes
+        detail: str
+        def __init__(self, first_seq: _Optional[int] = ..., next_seq: _Optional[int] = ..., previous_hash: _Optional[bytes] = ..., detail: _Optional[str] = ...) -> None: ...
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    hello: Upload.Hello
+    batch: Upload.Batch
+    gap: Upload.Gap
+    def __init__(self, hello: _Optional[_Union[Upload.Hello, _Mapping]] = ..., batch: _Optional[_Union[Upload.Batch, _Mapping]] = ..., gap: _Optional[_Union[Upload.Gap, _Mapping]] = ...) -> None: ...
+
+class Acknowledgement(_message.Message):
+    __slots__ = ("seq", "hash", "refused")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    hash: bytes
+    refused: str
+    def __init__(self, seq: _Optional[int] = ..., hash: _Optional[bytes] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class EnrollRequest(_message.Message):
+    __slots__ = ("join_token", "certificate_request_pem", "host_name")
+    JOIN_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_REQUEST_PEM_FIELD_NUMBER: _ClassVar[int]
+    HOST_NAME_FIELD_NUMBER: _ClassVar[int]
+    join_token: str
+    certificate_request_pem: bytes
+    host_name: str
+    def __init__(self, join_token: _Optional[str] = ..., certificate_request_pem: _Optional[bytes] = ..., host_name: _Optional[str] = ...) -> None: ...
+
+class EnrollReply(_message.Message):
+    __slots__ = ("certificate_pem", "ca_pem", "host_id")
+    CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
+    CA_PEM_FIELD_NUMBER: _ClassVar[int]
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    certificate_pem: bytes
+    ca_pem: bytes
+    host_id: str
+    def __init__(self, certificate_pem: _Optional[bytes] = ..., ca_pem: _Optional[bytes] = ..., host_id: _Optional[str] = ...) -> None: ...
