@@ -88,67 +88,78 @@ def _name_process(name: str) -> None:
 
 
 async def _serve(role: Role, name: str, sock: socket.socket) -> int:
-    """Serve until drained (0) or orphaned (1)."""
-    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    started = asyncio.Event()
-    draining = False
+    """Serve until drained (0), orphaned (1) or unable to start (2)."""
+    return await _Service(role, name, sock).ended()
 
-    def receive(received: Received) -> None:
-        nonlocal draining
+
+class _Service:
+    """A role being served: its life from start to drain, told by the pair with kernel."""
+
+    def __init__(self, role: Role, name: str, sock: socket.socket) -> None:
+        event_loop = asyncio.get_running_loop()
+        self._role = role
+        self._ended: asyncio.Future[int] = event_loop.create_future()
+        self._started = asyncio.Event()
+        self._draining = False
+        self._tasks: set[asyncio.Future[None]] = set()
+        # the supervisor drains us by message; a terminal's Ctrl-C reaches the whole group
+        event_loop.add_signal_handler(signal.SIGINT, lambda: None)
+        event_loop.add_signal_handler(signal.SIGTERM, self._drain_once, 5.0)
+        self._kernel = Endpoint(
+            sock, own=name, peer="kernel", receive=self._receive, on_closed=self._orphaned
+        )
+
+    async def ended(self) -> int:
+        """Begin, and return the exit code when it is over."""
+        self._tasks.add(asyncio.ensure_future(self._begin()))
+        code = await self._ended
+        self._kernel.close()
+        for task in self._tasks:
+            task.cancel()
+        return code
+
+    def _receive(self, received: Received) -> None:
         match received.message:
             case Wire(peer):
-                role.wired(peer, socket.socket(fileno=received.fds[0]))
+                self._role.wired(peer, socket.socket(fileno=received.fds[0]))
             case Drain(within_s):
-                if not draining:
-                    draining = True
-                    tasks.add(asyncio.ensure_future(drain(within_s)))
+                self._drain_once(within_s)
             case Message():
-                role.receive(received)
+                self._role.receive(received)
 
-    async def drain(within_s: float) -> None:
-        await started.wait()
+    def _end(self, code: int) -> None:
+        if not self._ended.done():
+            self._ended.set_result(code)
+
+    def _orphaned(self, why: str) -> None:
+        if not self._ended.done():
+            logger.info("kernel: %s", why)
+        self._end(0 if self._draining else 1)
+
+    def _drain_once(self, within_s: float) -> None:
+        if not self._draining:
+            self._draining = True
+            self._tasks.add(asyncio.ensure_future(self._drain(within_s)))
+
+    async def _drain(self, within_s: float) -> None:
+        await self._started.wait()
         try:
             async with asyncio.timeout(within_s):
-                await role.drain(within_s)
+                await self._role.drain(within_s)
         except TimeoutError:
             logger.warning("not drained within %.1f s", within_s)
-        if not ended.done():
-            ended.set_result(0)
+        self._end(0)
 
-    def orphaned(why: str) -> None:
-        if not ended.done():
-            logger.info("kernel: %s", why)
-            ended.set_result(0 if draining else 1)
-
-    async def pulse(kernel: Endpoint) -> None:
-        while not kernel.closed:
-            kernel.notify(Pulse())
-            await asyncio.sleep(PULSE_INTERVAL_S)
-
-    async def begin(kernel: Endpoint) -> None:
+    async def _begin(self) -> None:
         try:
-            await role.start(kernel)
-            started.set()
-            kernel.notify(Ready())
-            await pulse(kernel)
+            await self._role.start(self._kernel)
+            self._started.set()
+            self._kernel.notify(Ready())
+            while not self._kernel.closed:
+                self._kernel.notify(Pulse())
+                await asyncio.sleep(PULSE_INTERVAL_S)
         except PeerGone:
-            return  # orphaned() was told
+            return  # _orphaned was told
         except Exception:
             logger.exception("cannot start")
-            if not ended.done():
-                ended.set_result(2)
-
-    tasks: set[asyncio.Future[None]] = set()
-    event_loop = asyncio.get_running_loop()
-    # the supervisor drains us by message; a terminal's Ctrl-C reaches the whole group
-    event_loop.add_signal_handler(signal.SIGINT, lambda: None)
-    event_loop.add_signal_handler(
-        signal.SIGTERM, lambda: receive(Received(kernel, 0, Drain(5.0), ()))
-    )
-    kernel = Endpoint(sock, own=name, peer="kernel", receive=receive, on_closed=orphaned)
-    tasks.add(asyncio.ensure_future(begin(kernel)))
-    code = await ended
-    kernel.close()
-    for task in tasks:
-        task.cancel()
-    return code
+            self._end(2)
