@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ("agent/pb/",)
-NOT_OURS = {".venv", "build", "dist", "__pycache__", ".git", ".hypothesis"}
+NOT_OURS = {"build", "dist", "__pycache__"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -55,7 +55,10 @@ def files(*suffixes: str) -> list[str]:
     found = []
     for path in ROOT.rglob("*"):
         relative = path.relative_to(ROOT)
-        if path.suffix in suffixes and not NOT_OURS & set(relative.parts) and path.is_file():
+        hidden = any(part.startswith(".") and part != ".ci" for part in relative.parts)
+        if hidden or NOT_OURS & set(relative.parts):
+            continue
+        if path.suffix in suffixes and path.is_file():
             found.append(relative.as_posix())
     return sorted(found)
 
