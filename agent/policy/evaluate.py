@@ -1,0 +1,147 @@
+"""Grant and operation → verdict: default deny, deny over allow, whatever the order of rules.
+
+Rules of mode observe and shadow never decide; `explain` reports what they would have said.
+"""
+
+import collections
+import re
+from dataclasses import dataclass
+
+from agent.model.grant import Grant, Rule
+from agent.model.ids import RuleId
+from agent.model.operation import Operation
+from agent.model.reason import Reason
+from agent.model.verdict import Allow, Deny, Mode, Verdict
+from agent.policy.patterns import compile_pattern, is_ambiguous, readings
+
+CACHED_VERDICTS_MAX = 1_024  # per grant; the least recently used goes
+CACHED_PATH_CHARACTERS_MAX = 512  # longer paths are decided, not remembered
+EVALUATORS_MAX = 256
+DEFAULT_DENY = RuleId("default-deny")
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A verdict, and each rule that matches, whether or not it decides."""
+
+    verdict: Verdict
+    matched: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Matcher:
+    """A rule with its compiled patterns."""
+
+    rule: Rule
+    patterns: tuple[re.Pattern[str], ...]
+
+    def matches(self, verb: str, every_reading: tuple[str, ...]) -> bool:
+        """Allow: in all readings of the path. Deny: in any."""
+        if self.rule.methods and verb not in self.rule.methods:
+            return False
+        if not self.patterns:
+            return True
+        quantifier = all if self.rule.effect == "allow" else any
+        return quantifier(
+            any(pattern.fullmatch(reading) for pattern in self.patterns)
+            for reading in every_reading
+        )
+
+
+class Evaluator:
+    """One grant, compiled. A decision costs a microsecond when cached, a few when not."""
+
+    def __init__(self, grant: Grant) -> None:
+        """Compile the rules.
+
+        Raises:
+            ValueError: a rule has a pattern that check_pattern refuses.
+        """
+        self.grant = grant
+        self._matchers = tuple(
+            _Matcher(rule, tuple(map(compile_pattern, rule.paths))) for rule in grant.rules
+        )
+        self._cache: collections.OrderedDict[tuple[str, str], Verdict] = collections.OrderedDict()
+
+    def evaluate(self, operation: Operation) -> Verdict:
+        """Decide an operation of the grant's protocol."""
+        key = (operation.verb, operation.resource)
+        verdict = self._cache.get(key)
+        if verdict is not None:
+            self._cache.move_to_end(key)
+            return verdict
+        verdict = self.explain(*key).verdict
+        if len(operation.resource) <= CACHED_PATH_CHARACTERS_MAX:
+            self._cache[key] = verdict
+            if len(self._cache) > CACHED_VERDICTS_MAX:
+                self._cache.popitem(last=False)
+        return verdict
+
+    def explain(self, verb: str, path: str) -> Explanation:
+        """Decide, and say which rules match."""
+        every_reading = readings(path)
+        matched = tuple(
+            matcher.rule for matcher in self._matchers if matcher.matches(verb, every_reading)
+        )
+        return Explanation(self._decide(verb, path, matched), matched)
+
+    def observed(self, operation: Operation) -> tuple[Rule, ...]:
+        """Return the matching rules of mode observe and shadow: to be recorded, not obeyed."""
+        if all(matcher.rule.mode is Mode.ENFORCE for matcher in self._matchers):
+            return ()
+        matched = self.explain(operation.verb, operation.resource).matched
+        return tuple(rule for rule in matched if rule.mode is not Mode.ENFORCE)
+
+    def _decide(self, verb: str, path: str, matched: tuple[Rule, ...]) -> Verdict:
+        enforced = [rule for rule in matched if rule.mode is Mode.ENFORCE]
+        shown = _shown(verb, path)
+        if is_ambiguous(path):
+            return Deny(
+                DEFAULT_DENY,
+                Reason.POLICY_DENIED,
+                f"{shown} has dot segments behind an encoded slash: servers differ in its meaning",
+                "Send the path without encoded slashes or dots.",
+            )
+        for rule in enforced:
+            if rule.effect == "deny":
+                return self._denied(rule, shown)
+        for rule in enforced:
+            if rule.effect == "allow":
+                return Allow(rule.rule_id)
+        return self._unmatched(shown)
+
+    def _denied(self, rule: Rule, shown: str) -> Deny:
+        return Deny(
+            rule.rule_id,
+            Reason.POLICY_DENIED,
+            f"rule {rule.rule_id} denies {shown} at target {self.grant.target.name}",
+            "If the loop needs this, ask whoever keeps the policy to change that rule.",
+        )
+
+    def _unmatched(self, shown: str) -> Deny:
+        loop, target = self.grant.loop, self.grant.target.name
+        return Deny(
+            DEFAULT_DENY,
+            Reason.POLICY_DENIED,
+            f"no rule of loop {loop} allows {shown} at target {target}",
+            f"If the loop needs this, ask whoever keeps the policy to add to loop {loop}: "
+            f"{{target: {target}, allow: {{method: …, path: …}}}}",
+        )
+
+
+def _shown(verb: str, path: str) -> str:
+    cut = path if len(path) <= 200 else f"{path[:200]}…"
+    return f"{verb[:32]} {cut}"
+
+
+_evaluators: dict[int, Evaluator] = {}
+
+
+def evaluate(grant: Grant, operation: Operation) -> Verdict:
+    """Decide an operation by a grant; the compiled form is kept while the grant object lives on."""
+    evaluator = _evaluators.get(id(grant))
+    if evaluator is None or evaluator.grant is not grant:
+        if len(_evaluators) >= EVALUATORS_MAX:
+            _evaluators.pop(next(iter(_evaluators)))
+        evaluator = _evaluators[id(grant)] = Evaluator(grant)
+    return evaluator.evaluate(operation)
