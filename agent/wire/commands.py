@@ -5,7 +5,7 @@ driver goes on performing the commands behind them without waiting, so a relay a
 that depends on the answer before the answer came.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.model.audit import OperationFinished
 from agent.model.credential import Shape
@@ -17,10 +17,13 @@ from agent.wire.side import Side
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Write bytes to a side. The driver pauses reading the other side when its buffer is high."""
+    """Write bytes to a side. The driver pauses reading the other side when its buffer is high.
+
+    What goes upstream holds credentials: the repr leaves the bytes out.
+    """
 
     side: Side
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Everything a relay may learn. Time is an argument of `Relay.handle`, not an event field."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.model.ids import OperationId
 from agent.model.lease import Lease
@@ -18,10 +18,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Bytes arrived (never empty, at most the driver's read size)."""
+    """Bytes arrived (never empty, at most the driver's read size). The repr leaves them out."""
 
     side: Side
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,14 @@ class LeaseRefused:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamOpened:
-    """Answer to OpenUpstream: connected, and verified as the target asks. encrypted: under TLS."""
+    """Answer to OpenUpstream: connected, and verified as the target asks. encrypted: under TLS.
+
+    reused: a kept connection that may have been closed by the server meanwhile.
+    """
 
     address: str
     encrypted: bool
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

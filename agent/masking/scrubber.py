@@ -1,0 +1,131 @@
+"""Removes leased secrets from what goes to the loop (R15). It never changes a length.
+
+`Scrubber` is compiled once a lease; `scrub` takes complete data, `ScrubStream` takes a body in
+pieces and holds back only an end that may be the beginning of a secret, so that an event stream
+is not delayed. Both return the very bytes they were given when there is nothing to remove.
+"""
+
+import re
+from collections.abc import Sequence
+
+from agent.masking.encodings import (
+    ESCAPED_BYTES_MAX,
+    TOLERANT_BYTES_MAX,
+    literals,
+    tolerant_pattern,
+    tolerant_start,
+)
+from agent.model.secret import Secret
+
+MASK = b"*"
+_CUT_ESCAPE = re.compile(rb"(?:%[0-9A-Fa-f]?|\\(?:u0{0,2}|u00[0-9A-Fa-f])?)\Z")
+
+
+class Scrubber:
+    """The compiled forms of some secrets. Its repr shows none of them.
+
+    Raises:
+        ValueError: a secret is too short or too long (agent.masking.encodings has the numbers).
+    """
+
+    __slots__ = ("_literals", "_longest", "_starts", "_tolerant", "tail_bytes_max")
+
+    def __init__(self, secrets: Sequence[Secret]) -> None:
+        forms = [form for secret in secrets for form in literals(secret)]
+        self._literals = tuple(dict.fromkeys(forms))
+        self._tolerant = tuple(re.compile(tolerant_pattern(secret)) for secret in secrets)
+        self._starts = tuple(re.compile(tolerant_start(secret)) for secret in secrets)
+        escaped = ESCAPED_BYTES_MAX * TOLERANT_BYTES_MAX if secrets else 0
+        self.tail_bytes_max = max([1, escaped, *map(len, self._literals)]) - 1
+
+    def scrub(self, data: bytes) -> bytes:
+        """Return complete data without the secrets: each byte of a form becomes MASK."""
+        spans = self._spans(data)
+        return _masked(data, spans) if spans else data
+
+    def stream(self) -> "ScrubStream":
+        """Return the state for one body."""
+        return ScrubStream(self)
+
+    def _spans(self, data: bytes) -> list[tuple[int, int]]:
+        spans: list[tuple[int, int]] = []
+        for form in self._literals:
+            start = data.find(form)
+            while start >= 0:
+                spans.append((start, start + len(form)))
+                start = data.find(form, start + 1)
+        if b"%" in data or b"\\" in data:
+            for pattern in self._tolerant:
+                spans += [found.span() for found in pattern.finditer(data)]
+        return spans
+
+    def _tail(self, data: bytes) -> int:
+        """Return where the data's end begins that may be the start of a secret."""
+        begin = max(0, len(data) - self.tail_bytes_max)
+        tail = data[begin:]
+        keep = len(tail)
+        for form in self._literals:
+            keep = min(keep, _overlap(tail, form))
+        if b"%" in tail or b"\\" in tail:
+            cut = _CUT_ESCAPE.search(tail)
+            whole = tail[: cut.start()] if cut else tail
+            keep = min(keep, len(whole))
+            for pattern in self._starts:
+                found = pattern.search(whole)
+                keep = min(keep, found.start() if found else keep)
+        return begin + keep
+
+
+class ScrubStream:
+    """Scrubs one body that comes in pieces. Holds at most two times `tail_bytes_max` bytes."""
+
+    __slots__ = ("_held", "_scrubber")
+
+    def __init__(self, scrubber: Scrubber) -> None:
+        self._scrubber = scrubber
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what may go on; an end that may begin a secret waits for the next piece."""
+        if self._held:
+            data = self._held + data
+        scrubber = self._scrubber
+        spans = scrubber._spans(data)
+        tail = scrubber._tail(data)
+        if not spans and tail == len(data):
+            self._held = b""
+            return data
+        tail = _before(spans, tail)
+        self._held = data[tail:]
+        return _masked(data, [span for span in spans if span[1] <= tail])[:tail]
+
+    def flush(self) -> bytes:
+        """Return the held end: the body is complete."""
+        held, self._held = self._held, b""
+        return self._scrubber.scrub(held)
+
+
+def _overlap(tail: bytes, form: bytes) -> int:
+    """Return the first index from which the tail is a proper beginning of the form."""
+    start = tail.find(form[:1], max(0, len(tail) - len(form) + 1))
+    while start >= 0 and not form.startswith(tail[start:]):
+        start = tail.find(form[:1], start + 1)
+    return len(tail) if start < 0 else start
+
+
+def _before(spans: list[tuple[int, int]], tail: int) -> int:
+    """Move the tail's beginning out of every span: a form is emitted whole or held whole."""
+    moved = True
+    while moved:
+        moved = False
+        for start, end in spans:
+            if start < tail < end:
+                tail, moved = start, True
+    return tail
+
+
+def _masked(data: bytes, spans: list[tuple[int, int]]) -> bytes:
+    out = bytearray(data)
+    for start, end in spans:
+        out[start:end] = MASK * (end - start)
+    return bytes(out)

@@ -1,0 +1,11 @@
+"""HTTP/1.1 (RFC 9110, 9112): strict requests, canonical forwarding, scrubbed answers."""
+
+from agent.model.credential import Shape
+from agent.protocols.http1.relay import NAME, HttpRelay
+from agent.wire.relay import ProtocolSpec
+
+SPEC = ProtocolSpec(
+    name=NAME,
+    accepts=(Shape.BEARER, Shape.BASIC, Shape.HEADER, Shape.QUERY_PARAMETER),
+    relay=HttpRelay,
+)

@@ -1,0 +1,254 @@
+"""One request and its response: what goes upstream, what goes downstream, and what was counted.
+
+It decides nothing and sends nothing; the relay asks it for bytes when they may go.
+"""
+
+from dataclasses import dataclass
+
+from agent.masking.scrubber import Scrubber, ScrubStream
+from agent.model.ids import RuleId
+from agent.model.operation import Operation
+from agent.model.reason import Reason
+from agent.protocols.http1.body import LAST_CHUNK, Body, ChunkedBody, ClosedBody, LengthBody
+from agent.protocols.http1.body import serialize_chunk
+from agent.protocols.http1.fields import SCANNED
+from agent.protocols.http1.injection import Injection
+from agent.protocols.http1.limits import HEAD_BYTES_MAX, INTERIM_MAX
+from agent.protocols.http1.malformed import Malformed
+from agent.protocols.http1.request import RequestHead
+from agent.protocols.http1.response import ResponseHead, parse_response_head
+
+SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+_SWITCHING = 101
+_CONTINUE = 100
+_FINAL = 200
+_NO_CONTENT = 204
+_PARTIAL = 206
+_NOT_MODIFIED = 304
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The upstream's answer can't be passed on. detail is fixed text."""
+
+    reason: Reason
+    detail: str
+
+
+def serialize_request_head(
+    head: RequestHead, host_field: bytes, injection: Injection | None
+) -> bytes:
+    """Return the canonical head for the upstream, with the credential."""
+    query = head.query if injection is None else injection.query(head.query)
+    target = head.path if query is None else head.path + b"?" + query
+    lines = [head.method + b" " + target + b" HTTP/1.1", b"Host: " + host_field]
+    if injection is None:
+        lines += [line for _, _, line in head.canonical]
+    else:
+        replaces = injection.replaces
+        lines += [
+            line for role, low, line in head.canonical if role != SCANNED and not replaces(low)
+        ]
+        lines.append(b"Accept-Encoding: identity")
+        if injection.field_line:
+            lines.append(injection.field_line)
+    if head.chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif head.length is not None:
+        lines.append(b"Content-Length: %d" % head.length)
+    if head.expects_continue:
+        lines.append(b"Expect: 100-continue")
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)
+
+
+class Exchange:
+    """The state of one request and its response."""
+
+    __slots__ = (
+        "_held",
+        "_interims",
+        "_pending",
+        "_response_body",
+        "_response_chunked",
+        "_scrubber",
+        "_stream",
+        "answered",
+        "body",
+        "closing",
+        "failure",
+        "head",
+        "leftover",
+        "operation",
+        "request_bytes",
+        "response",
+        "response_bytes",
+        "rule",
+        "since_ns",
+        "touched",
+    )
+
+    def __init__(self, head: RequestHead, operation: Operation, since_ns: int) -> None:
+        self.head = head
+        self.operation = operation
+        self.since_ns = since_ns
+        self.rule = RuleId("")
+        self.body: Body = ChunkedBody() if head.chunked else LengthBody(head.length or 0)
+        self.request_bytes = 0
+        self.response: ResponseHead | None = None
+        self.response_bytes = 0
+        self.touched = False  # a byte came from the upstream
+        self.answered = False  # the response is complete
+        self.leftover = False  # and more came behind it
+        self.closing = not head.keep_alive
+        self.failure: Failure | None = None
+        self._pending: list[bytes] = []
+        self._held = b""
+        self._interims = 0
+        self._response_body: Body | None = None
+        self._response_chunked = False
+        self._scrubber: Scrubber | None = None
+        self._stream: ScrubStream | None = None
+
+    # request
+
+    def take_body(self, data: bytes) -> bytes:
+        """Read request body; return what is behind it. `pending` then gives what is to be sent."""
+        payload, rest = self.body.feed(data)
+        if payload:
+            self.request_bytes += len(payload)
+            self._pending.append(serialize_chunk(payload) if self.head.chunked else payload)
+        if self.body.done and self.head.chunked:
+            self._pending.append(LAST_CHUNK)
+        return rest
+
+    def pending(self) -> bytes:
+        """Return and forget the body bytes to be sent upstream."""
+        if not self._pending:
+            return b""
+        data = b"".join(self._pending)
+        self._pending.clear()
+        return data
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many body bytes wait to be sent."""
+        return sum(map(len, self._pending))
+
+    # response
+
+    def scrub_with(self, scrubber: Scrubber | None) -> None:
+        """Say what to remove from the response; before its first byte."""
+        self._scrubber = scrubber
+
+    def take_response(self, data: bytes) -> bytes:
+        """Read upstream bytes; return what goes downstream. Look at failure and answered after."""
+        self.touched = True
+        out: list[bytes] = []
+        while self.response is None:
+            data, self._held = self._held + data, b""
+            end = data.find(b"\r\n\r\n")
+            if (end < 0 and len(data) > HEAD_BYTES_MAX) or end + 4 > HEAD_BYTES_MAX:
+                self._fail("the upstream's response head is too long")
+                return b"".join(out)
+            if end < 0:
+                self._held = data
+                return b"".join(out)
+            out.append(self._take_head(data[: end + 4]))
+            if self.failure is not None:
+                return b"".join(out)
+            data = data[end + 4 :]
+        self._take_payload(data, out)
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def end_response(self) -> bytes:
+        """Take the upstream's end; return the last bytes downstream. Look at answered after."""
+        out: list[bytes] = []
+        if isinstance(self._response_body, ClosedBody):
+            self._complete(out)
+        return b"".join(out)
+
+    def _fail(self, detail: str, reason: Reason = Reason.UPSTREAM_PROTOCOL_ERROR) -> None:
+        self.failure = Failure(reason, detail)
+
+    def _take_head(self, block: bytes) -> bytes:
+        head = parse_response_head(block)
+        if isinstance(head, Malformed):
+            self._fail(head.detail)
+            return b""
+        if head.status < _FINAL:
+            return self._interim(head)
+        bodyless = self.head.method == b"HEAD" or head.status in (_NO_CONTENT, _NOT_MODIFIED)
+        if self._scrubber is not None and not bodyless:
+            if head.coded or head.status == _PARTIAL:
+                self._fail("the answer's body can't be looked into", Reason.UNSCANNABLE)
+                return b""
+            self._stream = self._scrubber.stream()
+        self.response = head
+        return self._begin(head, bodyless=bodyless)
+
+    def _interim(self, head: ResponseHead) -> bytes:
+        self._interims += 1
+        if head.status == _SWITCHING:
+            self._fail("the upstream switched protocols without being asked")
+        elif self._interims > INTERIM_MAX:
+            self._fail("the upstream sent too many interim answers")
+        elif head.length or head.chunked:
+            self._fail("the upstream's interim answer has a body")
+        elif self.head.minor and (head.status != _CONTINUE or self.head.expects_continue):
+            return self._scrubbed(head.status_line + b"\r\n" + head.canonical) + b"\r\n"
+        return b""
+
+    def _scrubbed(self, data: bytes) -> bytes:
+        return data if self._scrubber is None else self._scrubber.scrub(data)
+
+    def _begin(self, head: ResponseHead, *, bodyless: bool) -> bytes:
+        lines = [self._scrubbed(head.status_line + b"\r\n" + head.canonical)]
+        self._response_body = _framing(head, bodyless=bodyless)
+        unsized = head.length is None and not bodyless
+        if head.length is not None and head.status != _NO_CONTENT:
+            lines.append(b"Content-Length: %d\r\n" % head.length)
+        if unsized and self.head.minor:
+            self._response_chunked = True
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+        self.closing = self.closing or not self.body.done or (unsized and not self.head.minor)
+        if self.closing:
+            lines.append(b"Connection: close\r\n")
+        elif not self.head.minor:
+            lines.append(b"Connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _take_payload(self, data: bytes, out: list[bytes]) -> None:
+        body = self._response_body
+        assert body is not None  # set with the response head
+        if data and body.done:
+            self.leftover = True
+        elif data:
+            payload, rest = body.feed(data)
+            self.response_bytes += len(payload)
+            self.leftover = bool(rest)
+            if self._stream is not None:
+                payload = self._stream.feed(payload)
+            if payload:
+                out.append(serialize_chunk(payload) if self._response_chunked else payload)
+        if body.error:
+            self._fail(body.error)
+        elif body.done and not self.answered:
+            self._complete(out)
+
+    def _complete(self, out: list[bytes]) -> None:
+        self.answered = True
+        last = b"" if self._stream is None else self._stream.flush()
+        if self._response_chunked:
+            out.append(serialize_chunk(last) + LAST_CHUNK)
+        elif last:
+            out.append(last)
+
+
+def _framing(head: ResponseHead, *, bodyless: bool) -> Body:
+    if bodyless:
+        return LengthBody(0)
+    if head.chunked:
+        return ChunkedBody()
+    return ClosedBody() if head.length is None else LengthBody(head.length)
