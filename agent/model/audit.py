@@ -143,6 +143,7 @@ class Alarm(StrEnum):
     SPOOL_FULL = "spool-full"
     SPOOL_QUARANTINED = "spool-quarantined"
     UNRECORDED = "unrecorded"
+    UPLOAD_REFUSED = "upload-refused"  # the collector's history and ours do not agree
     POLICY_REJECTED = "policy-rejected"
 
 

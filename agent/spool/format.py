@@ -19,7 +19,7 @@ from dataclasses import dataclass
 MAGIC = b"LWSPOOL1"
 MARKER = b"\xf5LWr"
 GENESIS = bytes(32)  # the hash before the first record of a host
-RECORD_BYTES_MAX = 131_072  # one record; an IPC frame is at most 65,536
+RECORD_BYTES_MAX = 262_144  # one record; an IPC frame of 65,536 grows to less than that
 NOTE_BYTES_MAX = 4_194_304  # what the writer carries from segment to segment
 SEGMENT_BYTES_MAX = 1_073_741_824  # offsets fit u32 with room
 

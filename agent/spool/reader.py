@@ -7,7 +7,8 @@ from agent.spool.cursor import Cursor
 from agent.spool.format import FRAME_HEAD_BYTES, RECORD_BYTES_MAX, chain, parse_frame
 from agent.spool.recovery import Segment
 
-_CHUNK_BYTES = 1_048_576 + FRAME_HEAD_BYTES + RECORD_BYTES_MAX
+_CHUNK_BYTES = 131_072  # read at once; a batch ends where the chunk does
+_CHUNK_BYTES_MAX = FRAME_HEAD_BYTES + RECORD_BYTES_MAX  # when even one record does not fit it
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,28 +93,35 @@ class Reader:
         self._hash = digest
 
     def _batch(self, segment: Segment, up_to_seq: int, records_max: int, bytes_max: int) -> Batch:
-        with segment.path.open("rb", buffering=0) as file:
-            file.seek(self._offset)
-            data = file.read(min(_CHUNK_BYTES, segment.end - self._offset))
         first, previous = self._next_seq, self._hash
         last = min(up_to_seq, segment.next_seq - 1, first + records_max - 1)
         records: list[bytes] = []
-        at = size = 0
-        for seq in range(first, last + 1):
-            frame = parse_frame(data, at, base=self._offset)
-            if frame is None or frame.seq != seq:
-                if records and at + FRAME_HEAD_BYTES + RECORD_BYTES_MAX > len(data):
+        for chunk_bytes in (_CHUNK_BYTES, _CHUNK_BYTES_MAX):
+            data = self._chunk(segment, chunk_bytes)
+            at = size = 0
+            for seq in range(first, last + 1):
+                frame = parse_frame(data, at, base=self._offset)
+                if frame is None or frame.seq != seq:
                     break  # the chunk ends within it
-                raise ReadFailed(f"record {seq} can't be read any more")
-            if records and size + len(frame.payload) > bytes_max:
+                if records and size + len(frame.payload) > bytes_max:
+                    break
+                records.append(frame.payload)
+                size += len(frame.payload)
+                at = frame.end
+            if records:
                 break
-            records.append(frame.payload)
-            size += len(frame.payload)
-            self._hash = chain(self._hash, frame.payload)
-            at = frame.end
+        if not records:
+            raise ReadFailed(f"record {first} can't be read any more")
+        for record in records:
+            self._hash = chain(self._hash, record)
         self._offset += at
         self._next_seq = first + len(records)
         return Batch(first, tuple(records), previous, self._hash)
+
+    def _chunk(self, segment: Segment, size_bytes: int) -> bytes:
+        with segment.path.open("rb", buffering=0) as file:
+            file.seek(self._offset)
+            return file.read(min(size_bytes, segment.end - self._offset))
 
 
 def _holding(segments: Sequence[Segment], seq: int) -> Segment | None:

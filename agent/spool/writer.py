@@ -291,6 +291,10 @@ class Spool:
 
     # --- acknowledgement ---
 
+    def frees(self, seq: int) -> bool:
+        """Whether an acknowledgement up to seq would let a segment go."""
+        return bool(self._sealed) and self._sealed[0].next_seq - 1 <= seq
+
     def acknowledge(self, cursor: Cursor) -> None:
         """Store the collector's acknowledgement, then unlink segments that are wholly below it.
 

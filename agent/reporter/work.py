@@ -1,0 +1,125 @@
+"""What was begun and has no end in the record yet, and what to write when its end can't come."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from agent.model.audit import (
+    AuditEvent,
+    OperationFinished,
+    OperationIntended,
+    Outcome,
+    SessionClosed,
+    SessionOpened,
+)
+from agent.model.ids import OperationId, SessionId
+from agent.model.reason import Reason
+from agent.pb import audit_pb2 as pb
+
+OPEN_MAX = 32_768  # operations and sessions together; at it new operations are refused
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Carried from segment to segment, since segments before may be gone at the next start."""
+
+    life: str  # of the supervisor: the same life means that proxies may have survived us
+    operations: dict[str, tuple[str, str]]  # operation → (session, role)
+    sessions: dict[str, str]  # session → role
+
+
+@dataclass(slots=True)
+class OpenWork:
+    """Open operations and sessions, by who reported them. Bounded by its user at OPEN_MAX."""
+
+    life: str
+    operations: dict[str, tuple[str, str]] = field(default_factory=dict)
+    sessions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether nothing more may be begun."""
+        return len(self.operations) + len(self.sessions) >= OPEN_MAX
+
+    def note(self) -> bytes:
+        """Serialise for the next segment's header (at most 4 MiB at OPEN_MAX)."""
+        return msgspec.msgpack.encode(Note(self.life, self.operations, self.sessions))
+
+    def follow(self, event: AuditEvent, role: str) -> None:
+        """Take note of an event that was appended."""
+        if isinstance(event, OperationIntended):
+            self.operations[event.operation.operation_id] = (event.session_id, role)
+        elif isinstance(event, OperationFinished):
+            self.operations.pop(event.operation_id, None)
+        elif isinstance(event, SessionOpened):
+            self.sessions[event.attribution.session_id] = role
+        elif isinstance(event, SessionClosed):
+            self.sessions.pop(event.session_id, None)
+
+    def abandoned_by(self, role: str) -> list[AuditEvent]:
+        """Return the ends to write when this role is gone."""
+        return [
+            *(_unknown(op, session) for op, (session, by) in self.operations.items() if by == role),
+            *(_closed(session) for session, by in self.sessions.items() if by == role),
+        ]
+
+
+def resume(note: bytes, records: Iterable[bytes], life: str) -> tuple[OpenWork, list[AuditEvent]]:
+    """Return what is still open, and the ends to write for what an earlier life began.
+
+    It reads the note of the last segment, then that segment. Sessions are closed only when the
+    supervisor's life is another too: if only we died, the proxies live and will close them. An
+    operation's real outcome may follow `unknown` then.
+
+    Raises:
+        ValueError: the note is not one of ours.
+    """
+    try:
+        last = msgspec.msgpack.decode(note, type=Note) if note else Note(life, {}, {})
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"the note of the last segment can't be read: {error}") from error
+    work = OpenWork(life, dict(last.operations), dict(last.sessions))
+    for payload in records:
+        _follow_stored(work, pb.Record.FromString(payload))
+    ends: list[AuditEvent] = [_unknown(op, by[0]) for op, by in work.operations.items()]
+    if last.life != life:
+        ends += [_closed(session) for session in work.sessions]
+    return work, ends
+
+
+def _follow_stored(work: OpenWork, record: pb.Record) -> None:
+    match record.WhichOneof("event"):
+        case "operation_intended":
+            intended = record.operation_intended
+            work.operations[intended.operation.operation_id] = (intended.session_id, record.role)
+        case "operation_finished":
+            work.operations.pop(record.operation_finished.operation_id, None)
+        case "session_opened":
+            work.sessions[record.session_opened.attribution.session_id] = record.role
+        case "session_closed":
+            work.sessions.pop(record.session_closed.session_id, None)
+
+
+def _unknown(operation_id: str, session_id: str) -> OperationFinished:
+    return OperationFinished(
+        SessionId(session_id),
+        OperationId(operation_id),
+        Outcome.UNKNOWN,
+        Reason.INTERNAL,
+        status="",
+        request_bytes=0,
+        response_bytes=0,
+        duration_ns=0,
+        upstream="",
+    )
+
+
+def _closed(session_id: str) -> SessionClosed:
+    return SessionClosed(
+        SessionId(session_id),
+        Reason.INTERNAL,
+        operations=0,
+        downstream_bytes=0,
+        upstream_bytes=0,
+        duration_ns=0,
+    )
