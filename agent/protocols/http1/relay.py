@@ -120,7 +120,8 @@ class HttpRelay:
         """Take one event at this monotonic time and say what to do."""
         if self._phase is Phase.FINISHED:
             return ()
-        self._out = out = []
+        out: list[Command] = []
+        self._out = out
         self._now = now_ns
         match event:
             case Data():
