@@ -1,8 +1,14 @@
-"""What the kernel tells us unasked: typed events from the ring buffer."""
+"""What the kernel tells us unasked: typed events from the ring buffers."""
 
+import ctypes
 from dataclasses import dataclass
+from typing import assert_never
 
-from agent.model.ids import RunId
+from agent.kernel import abi
+from agent.kernel.libbpf import RingReader
+from agent.kernel.maps import Maps
+from agent.kernel.runs import RunTable
+from agent.model.ids import RunId, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,10 @@ class CgroupWithoutTag:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The kernel refused something of a run. Best effort: verdicts never wait for this."""
+    """The kernel refused something. Best effort: verdicts never wait for this.
+
+    run_id None: an outsider addressed the proxy's port, or the run is not known any more.
+    """
 
     run_id: RunId | None
     pid: int
@@ -42,3 +51,48 @@ class Denied:
 
 
 KernelEvent = Emptied | TagWithoutCgroup | CgroupWithoutTag | Denied
+
+
+def parse_event(sample: bytes, runs: RunTable) -> KernelEvent | None:
+    """Return the event of one sample; None when it is about a run that was removed.
+
+    Raises:
+        ValueError: too short, or of an unknown type.
+    """
+    if len(sample) < ctypes.sizeof(abi.Event):
+        raise ValueError(f"an event of {len(sample)} bytes")
+    raw = abi.Event.from_buffer_copy(sample)
+    run = runs.by_tag(Tag(raw.tag))
+    kind = abi.EventType(raw.type)
+    if kind is abi.EventType.DENIED:
+        cause = abi.Cause(raw.cause).name.lower()
+        return Denied(run.run_id if run else None, raw.tgid, cause, raw.at_ns)
+    if run is None:
+        return None
+    match kind:
+        case abi.EventType.EMPTIED:
+            return Emptied(run.run_id, raw.at_ns)
+        case abi.EventType.TAG_WITHOUT_CGROUP:
+            return TagWithoutCgroup(run.run_id, raw.tgid, raw.at_ns)
+        case abi.EventType.CGROUP_WITHOUT_TAG:
+            return CgroupWithoutTag(run.run_id, raw.tgid, raw.at_ns)
+        case _:
+            assert_never(kind)
+
+
+class EventReader:
+    """Both rings behind one descriptor."""
+
+    def __init__(self, maps: Maps, runs: RunTable) -> None:
+        self._ring = RingReader((maps.events_fd, maps.denials_fd))
+        self._runs = runs
+        self.fd = self._ring.fd
+
+    def read(self) -> tuple[KernelEvent, ...]:
+        """Return what there is, without blocking. Raises ValueError (an ABI mismatch)."""
+        parsed = (parse_event(sample, self._runs) for sample in self._ring.read())
+        return tuple(event for event in parsed if event is not None)
+
+    def close(self) -> None:
+        """Unmap the rings."""
+        self._ring.close()

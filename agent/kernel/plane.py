@@ -1,22 +1,27 @@
 """The kernel plane: one object that the root daemon drives. Synchronous, no threads."""
 
-from dataclasses import dataclass
+import errno
+import os
+from dataclasses import replace
+from pathlib import PurePosixPath
 
-from agent.ipc.messages import Layers
+from agent.ipc.messages import Layer, Layers
+from agent.kernel import admission, nft, objects
+from agent.kernel.cgroups import CgroupTree, own_cgroup
 from agent.kernel.config import PlaneConfig
-from agent.kernel.events import KernelEvent
-from agent.model.flow import Attribution, Endpoint, Process, Unattributed
-from agent.model.ids import LoopName, RunId
+from agent.kernel.errors import PlaneError, RunRefused
+from agent.kernel.events import EventReader, KernelEvent
+from agent.kernel.flows import Attributor
+from agent.kernel.guard import Guard, Repair
+from agent.kernel.maps import Maps
+from agent.kernel.processes import living
+from agent.kernel.runs import RunTable, fresh_tag
+from agent.model.flow import Attribution, Endpoint, Process, Tier, Unattributed
+from agent.model.ids import CgroupId, LoopName, RunId
 from agent.model.loop import Initiator, Run
+from agent.model.reason import Reason
 
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """Something of ours was gone and was put back (or could not be: repaired is False)."""
-
-    part: str  # "nft" | "routes" | "sysctl" | "link <name>" | "slice"
-    repaired: bool
-    detail: str
+__all__ = ["Plane", "Repair"]
 
 
 class Plane:
@@ -27,31 +32,75 @@ class Plane:
     enforcement pinned in the kernel; agent.kernel.clean removes it.
     """
 
+    def __init__(
+        self, config: PlaneConfig, tree: CgroupTree, maps: Maps, attached: objects.Attached
+    ) -> None:
+        """Use Plane.open."""
+        self.config = config
+        self.attached = attached
+        self.tree = tree
+        self.maps = maps
+        self._guard = Guard(config, tree, maps)
+        self._runs = RunTable(maps)
+        self._runs.reload()
+        self._events = EventReader(maps, self._runs)
+        self._attributor = Attributor(maps, self._runs, config.mark_base)
+        self._programs = tuple(sorted((*attached.fresh, *attached.swapped)))
+
     @classmethod
     def open(cls, config: PlaneConfig) -> "Plane":
         """Load, attach and pin, or take over what is pinned without a gap.
 
         Raises:
-            PlaneError: a piece is missing; nothing new is left attached.
+            PlaneError: a piece is missing; what is attached stays attached.
         """
-        raise NotImplementedError
+        tree = CgroupTree.find()
+        objects.ensure_bpffs(config.bpffs)
+        config.pin_dir.mkdir(mode=0o700, exist_ok=True)
+        with objects.locked(config.pin_dir):
+            try:
+                return cls._open_locked(config, tree)
+            except OSError as error:
+                raise PlaneError(f"the kernel plane cannot be set up: {error}") from error
+
+    @classmethod
+    def _open_locked(cls, config: PlaneConfig, tree: CgroupTree) -> "Plane":
+        tree.create(config.attach_cgroup)
+        top = objects.make_dirs(config.pin_dir)
+        loaded, name = objects.load(top)
+        try:
+            maps = Maps(top / "maps")
+            guard = Guard(config, tree, maps)
+            guard.write_cfg(_exempt_id(config, tree), os.stat("/proc/self/ns/pid").st_ino)
+            cgroup_fd = os.open(tree.directory(config.attach_cgroup), os.O_RDONLY)
+            try:
+                attached = objects.attach(loaded, top, cgroup_fd)
+            finally:
+                os.close(cgroup_fd)
+        finally:
+            loaded.close()
+        plane = cls(config, tree, maps, replace(attached, object_name=name))
+        plane._guard.install_host()
+        plane._refence()
+        return plane
 
     def close(self) -> None:
         """Close descriptors. Enforcement stays."""
-        raise NotImplementedError
+        self._events.close()
+        self.maps.close()
 
     @property
     def events_fd(self) -> int:
         """Return a descriptor that is readable when read_events has something."""
-        raise NotImplementedError
+        return self._events.fd
 
     def read_events(self) -> tuple[KernelEvent, ...]:
         """Return what has happened since, without blocking."""
-        raise NotImplementedError
+        return self._events.read()
 
     def attribute(self, mark: int, destination: Endpoint) -> Attribution | Unattributed:
         """Take the record of the accepted socket with this SO_MARK out of the kernel, once."""
-        raise NotImplementedError
+        return self._attributor.attribute(mark, destination)
 
     def create_run(
         self,
@@ -62,7 +111,29 @@ class Plane:
         started_ms: int,
     ) -> Run:
         """Make cgroup, tag and map entries. Raises RunRefused."""
-        raise NotImplementedError
+        path = str(PurePosixPath(self.config.slice_path) / f"run-{run_id}")
+        if self._runs.by_id(run_id) is not None or self.tree.exists(path):
+            raise RunRefused(Reason.INTERNAL, f"run {run_id} exists already")
+        cgroup_id = self.tree.create(path)
+        run = Run(
+            run_id, loop, fresh_tag(), cgroup_id, path, Tier.LAUNCHED, False, initiator, argv,
+            started_ms,
+        )  # fmt: skip
+        try:
+            return self._add(run)
+        except RunRefused:
+            self.tree.remove(path)
+            raise
+
+    def _add(self, run: Run) -> Run:
+        try:
+            return self._runs.add(run)
+        except ValueError as error:
+            raise RunRefused(Reason.LIMIT_EXCEEDED, str(error)) from error
+        except OSError as error:
+            full = error.errno in (errno.E2BIG, errno.ENOSPC, errno.ENOMEM)
+            reason = Reason.OVERLOADED if full else Reason.INTERNAL
+            raise RunRefused(reason, f"the run cannot be written: {error}") from error
 
     def register_cgroup(
         self,
@@ -73,44 +144,157 @@ class Plane:
         adopt_joiners: bool,
         started_ms: int,
     ) -> Run:
-        """Make an existing cgroup a run. path: below the cgroup v2 mount, or below /sys/fs/cgroup.
+        """Make an existing cgroup a run. path: below the cgroup v2 mount, or a directory's path.
 
-        Raises RunRefused.
+        Sockets made there before are cut, except listeners, which answer nobody of the run.
+
+        Raises:
+            RunRefused: no such cgroup, it overlaps a run or the daemon, or R1 forbids it.
         """
-        raise NotImplementedError
+        try:
+            path = self.tree.path_of(path)
+        except (OSError, ValueError) as error:
+            raise RunRefused(Reason.INTERNAL, f"no such cgroup: {path}") from error
+        self._refuse_overlap(path)
+        admission.check_members(self.tree, path)
+        run = Run(
+            run_id, loop, fresh_tag(), self.tree.id(path), path, Tier.REGISTERED, adopt_joiners,
+            initiator, (), started_ms,
+        )  # fmt: skip
+        run = self._add(run)  # from here its tasks are governed
+        tagger = admission.Tagger(self.maps)
+        try:
+            tagger.set_all(admission.TidSource(self.tree, path), run.tag)
+            admission.check_members(self.tree, path)
+            admission.cut_sockets(self.tree, path, listeners=False)
+            self._refence()
+        except (RunRefused, OSError) as error:
+            self._release(run)
+            if isinstance(error, RunRefused):
+                raise
+            raise RunRefused(Reason.INTERNAL, f"registering failed: {error}") from error
+        return run
+
+    def _refuse_overlap(self, path: str) -> None:
+        taken = [(run.cgroup_path, f"run {run.run_id}") for run in self._runs.all()]
+        taken += [(self.config.slice_path, "our slice"), (own_cgroup(), "the daemon")]
+        if self.config.exempt_cgroup is not None:
+            taken.append((self.config.exempt_cgroup, "the daemon"))
+        mine = PurePosixPath(path)
+        if path == "/":
+            raise RunRefused(Reason.POLICY_DENIED, "the root cgroup cannot be a run")
+        for other, whose in taken:
+            theirs = PurePosixPath(other)
+            if theirs.is_relative_to(mine) or (other != "/" and mine.is_relative_to(theirs)):
+                raise RunRefused(Reason.POLICY_DENIED, f"{path} overlaps {other} of {whose}")
 
     def admit(self, run_id: RunId, pidfd: int) -> None:
         """Tag that process and move it into the run's cgroup. Raises RunRefused."""
-        raise NotImplementedError
+        run = self._known(run_id)
+        if run.tier is Tier.REGISTERED:
+            raise RunRefused(Reason.POLICY_DENIED, "a registered cgroup admits nobody by request")
+        if self._runs.revoked(run):
+            raise RunRefused(Reason.RUN_REVOKED, f"run {run_id} is revoked")
+        try:
+            admission.admit(self.tree, self.maps, run, pidfd)
+        except OSError as error:
+            raise RunRefused(Reason.INTERNAL, f"admission failed: {error}") from error
 
     def revoke(self, run_id: RunId, kill: bool) -> None:
         """Stop the run's flows, destroy its sockets. Idempotent. Raises RunRefused."""
-        raise NotImplementedError
+        run = self._known(run_id)
+        try:
+            self._runs.revoke(run)
+            if kill and run.tier is not Tier.REGISTERED and self.tree.exists(run.cgroup_path):
+                self.tree.kill(run.cgroup_path)
+            if self.tree.exists(run.cgroup_path):
+                admission.cut_sockets(self.tree, run.cgroup_path, listeners=True)
+        except OSError as error:
+            raise RunRefused(Reason.INTERNAL, f"flows stop, but: {error}") from error
 
     def remove(self, run_id: RunId) -> None:
         """Forget a run; a launched one must be empty. Raises RunRefused."""
-        raise NotImplementedError
+        run = self._known(run_id)
+        if run.tier is Tier.REGISTERED:
+            self._release(run)
+            return
+        if self.populated(run_id):
+            raise RunRefused(Reason.INTERNAL, f"run {run_id} still has processes")
+        try:
+            self.tree.remove(run.cgroup_path)
+        except OSError as error:
+            raise RunRefused(Reason.INTERNAL, f"run {run_id} is not empty: {error}") from error
+        self._runs.remove(run)
+
+    def _release(self, run: Run) -> None:
+        """Give a registered cgroup back: its sockets die, its tasks lose the tag."""
+        try:
+            if self.tree.exists(run.cgroup_path):
+                admission.cut_sockets(self.tree, run.cgroup_path, listeners=True)
+            self._runs.remove(run)
+            tagger = admission.Tagger(self.maps)
+            if self.tree.exists(run.cgroup_path):
+                for tid in self.tree.tids(run.cgroup_path) - {0}:
+                    tagger.clear(tid)
+            self._refence()
+        except OSError as error:
+            raise RunRefused(Reason.INTERNAL, f"releasing {run.run_id}: {error}") from error
 
     def runs(self) -> tuple[Run, ...]:
         """Return the runs that the kernel maps hold."""
-        raise NotImplementedError
+        return self._runs.all()
 
-    def tree(self, run_id: RunId) -> tuple[tuple[Process, ...], tuple[int, ...]]:
+    def tree_of(self, run_id: RunId) -> tuple[tuple[Process, ...], tuple[int, ...]]:
         """Return the live processes of a run and the parent pid of each. Raises RunRefused."""
-        raise NotImplementedError
+        run = self._known(run_id)
+        if not self.tree.exists(run.cgroup_path):
+            return (), ()
+        found = (living(self.maps.procs, pid) for pid in sorted(self.tree.pids(run.cgroup_path)))
+        pairs = [pair for pair in found if pair is not None]
+        return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
 
     def populated(self, run_id: RunId) -> bool:
         """Return what cgroup.events says: the cross-check of Emptied. Raises RunRefused."""
-        raise NotImplementedError
+        return self.tree.populated(self._known(run_id).cgroup_path)
 
     def verify(self) -> tuple[Repair, ...]:
         """Look whether all of ours is still there, repair what is not. For a 1 s watchdog."""
-        raise NotImplementedError
+        return self._guard.verify(self._programs)
 
     def status(self) -> Layers:
         """Return layers as attached now, without packets, and counters."""
-        raise NotImplementedError
+        return Layers(tuple(self._layers()), self.maps.counters())
+
+    def _layers(self) -> list[Layer]:
+        top = objects.version_dir(self.config.pin_dir)
+        missing = objects.missing_links(top, self._programs)
+        layers = [
+            Layer(f"bpf {name}", True, name not in missing, "pinned and attached")
+            for name in self._programs
+        ]
+        installed = nft.fingerprint(self.config.instance) != ""
+        layers.append(Layer("nft table", True, installed, self.config.instance))
+        tags = self.maps.tags is not None
+        detail = "task storage" if tags else "fallback: the procs map (no task storage here)"
+        layers.append(Layer("identity tag", True, True, detail))
+        return layers
 
     def probe(self) -> Layers:
         """Probe each layer with real packets in a throw-away run; takes up to 5 s (blocking)."""
         raise NotImplementedError
+
+    def _known(self, run_id: RunId) -> Run:
+        run = self._runs.by_id(run_id)
+        if run is None:
+            raise RunRefused(Reason.RUN_UNKNOWN, f"no run {run_id}")
+        return run
+
+    def _refence(self) -> None:
+        registered = (run for run in self._runs.all() if run.tier is Tier.REGISTERED)
+        fences = (nft.Fence(r.cgroup_id, self.tree.level(r.cgroup_path)) for r in registered)
+        self._guard.set_fences(tuple(fences))
+
+
+def _exempt_id(config: PlaneConfig, tree: CgroupTree) -> CgroupId:
+    path = config.exempt_cgroup if config.exempt_cgroup is not None else own_cgroup()
+    return CgroupId(0) if path == "/" or not tree.exists(path) else tree.id(path)

@@ -1,0 +1,118 @@
+"""Removes all kernel state of an instance, at any time, without the daemon.
+
+    python -m agent.kernel.clean --instance NAME | --all [--bpffs DIR]
+
+Processes of runs that still live are released by this: their cgroups are left to them.
+"""
+
+import argparse
+import ipaddress
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.kernel import nft, objects, routes, sysctls
+from agent.kernel.cgroups import CgroupTree
+from agent.kernel.config import PlaneConfig
+from agent.kernel.maps import Maps
+from agent.kernel.runs import RunTable
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What was removed."""
+
+    pins: int
+    table: bool
+    routes: int
+    sysctl: bool
+    cgroups: int
+    left: tuple[str, ...]  # cgroups that still have processes
+
+
+def instances(bpffs: Path) -> set[str]:
+    """Return the instances that have pins in bpffs or a table of ours."""
+    named = {path.parent.name for path in bpffs.glob("*/v*/links")} if bpffs.is_dir() else set()
+    return named | nft.instances()
+
+
+def clean(config: PlaneConfig) -> Cleaned:
+    """Remove links, maps, table, cgroups, and when no other instance is there, host settings.
+
+    Raises:
+        OSError: something could not be removed; run it again after repair.
+    """
+    tree = CgroupTree.find()
+    paths = _run_cgroups(config)
+    pins = 0
+    for top in sorted(config.pin_dir.glob("v*")):
+        pins += objects.unpin_version(top)
+    table = nft.remove(config.instance)
+    cgroups, left = _remove_cgroups(tree, [*paths, config.slice_path])
+    alone = not nft.instances()
+    withdrawn = 0
+    if alone:
+        networks = (config.synthetic4, config.synthetic6)
+        withdrawn = sum(routes.withdraw(ipaddress.ip_network(one)) for one in networks)
+    restored = False
+    if config.pin_dir.is_dir():
+        restored = sysctls.restore(config.pin_dir, keep=not alone)
+        config.pin_dir.rmdir()
+    return Cleaned(pins, table, withdrawn, restored, cgroups, left)
+
+
+def _run_cgroups(config: PlaneConfig) -> list[str]:
+    """Return the cgroups of launched runs, as the maps know them; none when they are gone."""
+    map_dir = objects.version_dir(config.pin_dir) / "maps"
+    if not (map_dir / "run_meta").exists():
+        return []
+    maps = Maps(map_dir)
+    try:
+        runs = RunTable(maps)
+        runs.reload()
+        own = config.slice_path + "/"
+        return [run.cgroup_path for run in runs.all() if run.cgroup_path.startswith(own)]
+    finally:
+        maps.close()
+
+
+def _remove_cgroups(tree: CgroupTree, paths: list[str]) -> tuple[int, tuple[str, ...]]:
+    count, left = 0, []
+    for path in paths:
+        if not tree.exists(path):
+            continue
+        if tree.pids(path):
+            left.append(path)
+            continue
+        tree.remove(path)
+        count += 1
+    return count, tuple(left)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; exit 0 when nothing of ours is left, 1 when processes hold cgroups."""
+    parser = argparse.ArgumentParser(prog="python -m agent.kernel.clean")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--instance")
+    which.add_argument("--all", action="store_true")
+    parser.add_argument("--bpffs", type=Path, default=Path("/sys/fs/bpf"))
+    parser.add_argument("--attach-cgroup", default="/")
+    options = parser.parse_args(argv)
+    if os.geteuid() != 0:
+        sys.stderr.write("this needs root\n")
+        return 2
+    names = sorted(instances(options.bpffs)) if options.all else [options.instance]
+    code = 0
+    for name in names:
+        config = PlaneConfig(
+            instance=name, bpffs=options.bpffs, attach_cgroup=options.attach_cgroup
+        )
+        cleaned = clean(config)
+        sys.stdout.write(f"{name}: {cleaned}\n")
+        code = 1 if cleaned.left else code
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""One netlink exchange at a time, blocking and short, over a plain socket.
+
+pyroute2 encodes the messages (its classes know the attributes); its sockets run an asyncio
+event loop of their own, which cannot be entered from a daemon that runs one already.
+"""
+
+import errno
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+NETLINK_ROUTE = 0
+NETLINK_SOCK_DIAG = 4
+NETLINK_NETFILTER = 12
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLM_F_REQUEST = 0x1
+NLM_F_MULTI = 0x2
+NLM_F_ACK = 0x4
+NLM_F_DUMP = 0x300
+HEADER = struct.Struct("=IHHII")
+RECEIVE_BYTES = 1 << 18
+TIMEOUT_S = 2.0  # the kernel answers at once; past this the request has failed
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One answer: its type and the payload behind the header."""
+
+    type: int
+    payload: bytes
+
+
+def request(type_: int, flags: int, payload: bytes, sequence: int = 1) -> bytes:
+    """Return one message with header."""
+    return HEADER.pack(HEADER.size + len(payload), type_, flags, sequence, 0) + payload
+
+
+def exchange(family: int, messages: bytes, last: int) -> list[Message]:
+    """Send, and read until the message numbered `last` is acknowledged or its dump ends.
+
+    Raises:
+        OSError: what the kernel answered to any of them, or ETIMEDOUT.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family) as link:
+        link.settimeout(TIMEOUT_S)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        link.bind((0, 0))
+        link.send(messages)
+        answers: list[Message] = []
+        first_error = 0
+        while True:
+            try:
+                data = link.recv(RECEIVE_BYTES)
+            except TimeoutError as error:
+                if first_error:
+                    break
+                raise OSError(errno.ETIMEDOUT, "the kernel does not answer netlink") from error
+            done, number = _read(data, last, answers)
+            first_error = first_error or number
+            if done or first_error:
+                break
+        if first_error:
+            raise OSError(first_error, os.strerror(first_error))
+        return answers
+
+
+def _read(data: bytes, last: int, answers: list[Message]) -> tuple[bool, int]:
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        size, type_, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        payload = data[offset + HEADER.size : offset + size]
+        offset += (size + 3) & ~3
+        if type_ == NLMSG_ERROR:
+            number = -struct.unpack_from("=i", payload)[0]
+            if number:
+                return True, number
+            if sequence == last:
+                return True, 0
+        elif type_ == NLMSG_DONE:
+            return True, 0
+        else:
+            answers.append(Message(type_, payload))
+            if not flags & NLM_F_MULTI and sequence == last:
+                return True, 0
+    return False, 0

@@ -1,0 +1,93 @@
+"""Processes: the kernel's own record first, /proc where there is none and it is surely the same."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.kernel import abi
+from agent.kernel.maps import Map
+from agent.kernel.redact import split_argv
+from agent.model.flow import Process
+
+NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+CMDLINE_BYTES_MAX = 4096  # of /proc/PID/cmdline; a longer one is marked as cut
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Of /proc/PID/stat: start is in clock ticks since boot."""
+
+    comm: str
+    parent: int
+    start_ticks: int
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Return it, or None when there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    comm, _, rest = text.partition("(")[2].rpartition(")")
+    fields = rest.split()
+    return Stat(comm, int(fields[1]), int(fields[19]))
+
+
+def uids(pid: int) -> tuple[int, ...]:
+    """Return real, effective, saved and filesystem uid. Raises OSError."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("Uid:"):
+            return tuple(int(number) for number in line.split()[1:5])
+    raise OSError(f"/proc/{pid}/status has no Uid")
+
+
+def _from_proc(pid: int, start_ns: int, uid: int, comm: str) -> Process:
+    """Fill exe and argv from /proc if the process there started when this one did."""
+    exe, argv, cut = "", (), False
+    base = Path(f"/proc/{pid}")
+    stat = read_stat(pid)
+    if stat is not None and stat.start_ticks == start_ns // NS_PER_TICK:
+        try:
+            exe = str((base / "exe").readlink())
+            raw = (base / "cmdline").read_bytes()
+        except OSError:
+            raw = b""  # gone meanwhile, or a kernel thread
+        again = read_stat(pid)
+        if again is not None and again.start_ticks == stat.start_ticks:
+            argv, cut = split_argv(raw[:CMDLINE_BYTES_MAX], len(raw))
+        else:
+            exe = ""
+    return Process(pid, start_ns, uid, comm, exe, argv, cut)
+
+
+def describe(
+    procs: Map[abi.ProcKey, abi.Proc], pid: int, start_ns: int, uid: int, comm: str
+) -> Process:
+    """Return the process: from the procs map, which outlives it, else best effort from /proc."""
+    record = procs.get(abi.ProcKey(tgid=pid, start_ns=start_ns))
+    if record is None or not record.exe:
+        return _from_proc(pid, start_ns, uid, comm)
+    argv, cut = split_argv(bytes(record.argv[: record.argv_size]), record.argv_total)
+    exe = record.exe.decode(errors="replace")
+    if not exe.startswith("/"):
+        exe = _from_proc(pid, start_ns, uid, comm).exe or exe
+    return Process(pid, start_ns, uid, comm, exe, argv, cut)
+
+
+def living(procs: Map[abi.ProcKey, abi.Proc], pid: int) -> tuple[Process, int] | None:
+    """Return a live process and its parent's pid, or None when it has gone.
+
+    start_ns is exact when the kernel's record is there, else of the clock tick.
+    """
+    stat = read_stat(pid)
+    if stat is None:
+        return None
+    try:
+        uid = uids(pid)[0]
+    except OSError:
+        return None
+    start_ns = stat.start_ticks * NS_PER_TICK
+    for key in procs.keys():
+        if key.tgid == pid and key.start_ns // NS_PER_TICK == stat.start_ticks:
+            start_ns = key.start_ns
+    return describe(procs, pid, start_ns, uid, stat.comm), stat.parent
