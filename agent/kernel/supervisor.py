@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.ipc.endpoint import Endpoint, PeerGone, Received, pair
@@ -38,7 +38,7 @@ class Child:
     endpoint: Endpoint
     started_ns: int
     pulse_ns: int
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    ready: bool = False
 
 
 class Supervisor:
@@ -60,26 +60,29 @@ class Supervisor:
         self._on_died = on_died
         self._children: dict[str, Child] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._one_ready = asyncio.Event()
         self._draining = False
 
     async def start(self) -> None:
         """Start every role and wait until all are ready.
 
         Raises:
-            TimeoutError: one is not ready in time (it is then named in the log).
+            TimeoutError: some are not ready in READY_WITHIN_S; the message names them.
         """
         for role in self._roles:
             await self._spawn(role)
             self._keepers[role.name] = asyncio.ensure_future(self._keep(role))
-        for role in self._roles:
-            try:
-                async with asyncio.timeout(READY_WITHIN_S):
-                    while not (child := self._children[role.name]).ready.is_set():
-                        await asyncio.wait(
-                            [asyncio.ensure_future(child.ready.wait())], timeout=0.2
-                        )
-            except TimeoutError:
-                raise TimeoutError(f"{role.name} is not ready in {READY_WITHIN_S:.0f} s") from None
+        try:
+            async with asyncio.timeout(READY_WITHIN_S):
+                while missing := self._not_ready():
+                    self._one_ready.clear()
+                    await self._one_ready.wait()
+        except TimeoutError:
+            raise TimeoutError(f"not ready in {READY_WITHIN_S:.0f} s: {missing}") from None
+
+    def _not_ready(self) -> str:
+        children = self._children.values()
+        return ", ".join(child.role.name for child in children if not child.ready)
 
     def endpoint(self, name: str) -> Endpoint | None:
         """Return the live endpoint of a role, or None while it is down."""
@@ -103,7 +106,7 @@ class Supervisor:
             if silent_s > PULSE_MISSED_S and child.process.returncode is None:
                 logger.error("%s: no pulse for %.0f s, ended", child.role.name, silent_s)
                 child.process.kill()
-            well = well and child.ready.is_set() and silent_s <= PULSE_MISSED_S
+            well = well and child.ready and silent_s <= PULSE_MISSED_S
         return well
 
     def signal(self, name: str, number: signal.Signals) -> None:
@@ -182,7 +185,8 @@ class Supervisor:
         child = self._children[name]
         match received.message:
             case Ready():
-                child.ready.set()
+                child.ready = True
+                self._one_ready.set()
             case Pulse():
                 child.pulse_ns = monotonic_ns()
             case _:
