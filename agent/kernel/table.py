@@ -75,7 +75,7 @@ class Table:
             case ListRuns():
                 return Runs(plane.runs())
             case RunTree(run_id):
-                processes, parents = plane.tree(run_id)
+                processes, parents = plane.tree_of(run_id)
                 return Processes(processes, parents)
             case Probe():
                 return plane.probe()
