@@ -17,7 +17,8 @@ _CLIENT_HELLO = 0x01
 _SERVER_NAME = 0x0000
 _ALPN = 0x0010
 _ECH = 0xFE0D
-_DNS_NAME = re.compile(rb"(?=.{1,253}\.?\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+")
+_LABEL = rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rb"(?=.{1,254}\Z)" + _LABEL + rb"(?:\." + _LABEL + rb")*\.?")
 
 
 @dataclass(frozen=True, slots=True)

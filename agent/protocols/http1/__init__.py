@@ -1,7 +1,8 @@
 """HTTP/1.1 (RFC 9110, 9112): strict requests, canonical forwarding, scrubbed answers."""
 
 from agent.model.credential import Shape
-from agent.protocols.http1.relay import NAME, HttpRelay
+from agent.protocols.http1.ending import NAME
+from agent.protocols.http1.relay import HttpRelay
 from agent.wire.relay import ProtocolSpec
 
 SPEC = ProtocolSpec(

@@ -9,8 +9,14 @@ from agent.masking.scrubber import Scrubber, ScrubStream
 from agent.model.ids import RuleId
 from agent.model.operation import Operation
 from agent.model.reason import Reason
-from agent.protocols.http1.body import LAST_CHUNK, Body, ChunkedBody, ClosedBody, LengthBody
-from agent.protocols.http1.body import serialize_chunk
+from agent.protocols.http1.body import (
+    LAST_CHUNK,
+    Body,
+    ChunkedBody,
+    ClosedBody,
+    LengthBody,
+    serialize_chunk,
+)
 from agent.protocols.http1.fields import SCANNED
 from agent.protocols.http1.injection import Injection
 from agent.protocols.http1.limits import HEAD_BYTES_MAX, INTERIM_MAX

@@ -10,8 +10,16 @@ import re
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from agent.model.credential import Basic, Bearer, Credential, Header, QueryParameter
-from agent.protocols.http1.fields import CONNECTION, HOST, LENGTH, TRANSFER, request_field
-from agent.protocols.http1.fields import BAD, EXPECT, UPGRADE
+from agent.protocols.http1.fields import (
+    BAD,
+    CONNECTION,
+    EXPECT,
+    HOST,
+    LENGTH,
+    TRANSFER,
+    UPGRADE,
+    request_field,
+)
 
 _VALUE = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _FRAMING = frozenset({BAD, CONNECTION, EXPECT, HOST, LENGTH, TRANSFER, UPGRADE})

@@ -36,8 +36,7 @@ _CONNECTION = frozenset(
     (b"close", b"keep-alive", b"te", b"upgrade", b"http2-settings", b"proxy-connection", b"trailer")
 )
 _COMMON_CONNECTION = {
-    name: frozenset((name.lower(),))
-    for name in (b"close", b"keep-alive", b"Close", b"Keep-Alive")
+    name: frozenset((name.lower(),)) for name in (b"close", b"keep-alive", b"Close", b"Keep-Alive")
 }
 
 
@@ -116,7 +115,16 @@ def _parse(block: bytes) -> RequestHead | Malformed:
 class _Draft:
     """What the field lines have said so far."""
 
-    __slots__ = ("canonical", "chunked", "connection", "expect", "host", "length", "seen", "upgrade")
+    __slots__ = (
+        "canonical",
+        "chunked",
+        "connection",
+        "expect",
+        "host",
+        "length",
+        "seen",
+        "upgrade",
+    )
 
     def __init__(self) -> None:
         self.canonical: list[tuple[int, bytes, bytes]] = []

@@ -1,0 +1,60 @@
+"""What the lease does to requests and answers: the head that goes upstream, and the scrubber."""
+
+from agent.masking.scrubber import Scrubber
+from agent.model.credential import secrets_of, type_of
+from agent.model.grant import Target, UpstreamTls
+from agent.model.ids import LeaseId
+from agent.model.lease import Lease
+from agent.protocols.http1.exchange import serialize_request_head
+from agent.protocols.http1.injection import Injection
+from agent.protocols.http1.request import RequestHead
+
+
+class Outbound:
+    """The credential of one session, once it is leased."""
+
+    __slots__ = ("_head", "_head_bytes", "_injection", "_target", "lease_id", "scrubber")
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._injection: Injection | None = None
+        self._head: RequestHead | None = None  # what _head_bytes was made from
+        self._head_bytes = b""
+        self.scrubber: Scrubber | None = None
+        self.lease_id: LeaseId | None = None
+
+    @property
+    def lacks_lease(self) -> bool:
+        """Whether the target wants a credential that is not here yet."""
+        return self._target.shape is not None and self._injection is None
+
+    def may_go(self, *, encrypted: bool) -> bool:
+        """Whether requests may go to an upstream that is, or is not, under TLS."""
+        return encrypted or self._target.shape is None or self._target.allow_cleartext
+
+    @property
+    def may_go_by_policy(self) -> bool:
+        """The same, as the target says before anything is opened."""
+        return self.may_go(encrypted=self._target.tls is UpstreamTls.VERIFY_FULL)
+
+    def adopt(self, lease: Lease) -> bool:
+        """Use this lease from now on; False when it does not fit the target."""
+        shape = self._target.shape
+        if shape is None or lease.target != self._target.name:
+            return False
+        if not isinstance(lease.credential, type_of[shape]):
+            return False
+        try:
+            injection = Injection(lease.credential)
+            self.scrubber = Scrubber(secrets_of(lease.credential))
+        except ValueError:
+            return False
+        self._injection, self.lease_id = injection, lease.lease_id
+        return True
+
+    def request_head(self, head: RequestHead, host_field: bytes) -> bytes:
+        """Return the head for the upstream. A head that recurs is made once."""
+        if self._head is not head:
+            self._head_bytes = serialize_request_head(head, host_field, self._injection)
+            self._head = head
+        return self._head_bytes
