@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Concern: the last line, per packet. Runs after nft's NAT, so it sees where a packet really
+ * goes: loopback, to the proxy, the resolver or the run's own listener. All else is dropped,
+ * whatever became of the other hooks or of nft. */
+#include "include/maps.h"
+#include <bpf/bpf_endian.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+
+#define LOOPBACK_IFINDEX 1 /* in every network namespace */
+#define TCP_FLAGS_OFFSET 13
+#define TCP_SYN 2
+#define TCP_ACK 16
+
+struct lw_packet {
+	__u8 proto;
+	__u8 opens; /* a SYN that is not an answer */
+	__u8 to_loopback;
+	__u16 dport;
+};
+
+static __always_inline int lw_drop(__u32 cause)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &cause);
+
+	if (n)
+		*n += 1;
+	return 0;
+}
+
+/* The tag that governs a socket: its stamp, else the cgroup it was made in. */
+static __always_inline __u64 lw_socket_tag(struct __sk_buff *skb, struct lw_stamp **stamp)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	*stamp = 0;
+	if (!sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	if (sk)
+		*stamp = bpf_sk_storage_get(&stamps, sk, 0, 0);
+	if (*stamp)
+		return (*stamp)->tag;
+	for (int level = 0; level < LW_LEVELS_MAX; level++) {
+		__u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
+		__u64 *tag;
+
+		if (!id)
+			break;
+		tag = bpf_map_lookup_elem(&loops, &id);
+		if (tag)
+			return *tag;
+	}
+	return 0;
+}
+
+static __always_inline int lw_parse(struct __sk_buff *skb, struct lw_packet *p)
+{
+	__u32 offset;
+	__u8 flags = 0;
+	__be16 dport;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct iphdr ip;
+
+		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)))
+			return -1;
+		p->proto = ip.protocol;
+		p->to_loopback = (ip.daddr & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+		if (ip.frag_off & bpf_htons(0x1fff))
+			return -1; /* a later fragment has no ports */
+		offset = ip.ihl * 4;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr ip;
+
+		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)))
+			return -1;
+		p->proto = ip.nexthdr; /* extension headers are no TCP or UDP: dropped */
+		p->to_loopback = ip.daddr.s6_addr32[0] == 0 && ip.daddr.s6_addr32[1] == 0 &&
+				 ip.daddr.s6_addr32[2] == 0 &&
+				 ip.daddr.s6_addr32[3] == bpf_htonl(1);
+		offset = sizeof(ip);
+	} else {
+		return -1;
+	}
+	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
+		return -1;
+	if (bpf_skb_load_bytes(skb, offset + 2, &dport, sizeof(dport)))
+		return -1;
+	p->dport = bpf_ntohs(dport);
+	if (p->proto == IPPROTO_TCP &&
+	    bpf_skb_load_bytes(skb, offset + TCP_FLAGS_OFFSET, &flags, sizeof(flags)))
+		return -1;
+	p->opens = (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	return 0;
+}
+
+SEC("cgroup_skb/egress")
+int egress(struct __sk_buff *skb)
+{
+	struct lw_packet p = {};
+	struct lw_stamp *stamp;
+	struct lw_run *run;
+	struct lw_cfg *c;
+	__u32 zero = 0;
+	__u64 tag = lw_socket_tag(skb, &stamp);
+
+	if (!tag)
+		return 1;
+	run = bpf_map_lookup_elem(&runs, &tag);
+	c = bpf_map_lookup_elem(&cfg, &zero);
+	if (!run || !c)
+		return lw_drop(LW_C_RUN_UNKNOWN);
+	if (run->flags & LW_RUN_REVOKED)
+		return lw_drop(LW_C_REVOKED);
+	if (!stamp)
+		return lw_drop(LW_C_FOREIGN_SOCKET); /* made before the cgroup was registered */
+	if (lw_parse(skb, &p) || !p.to_loopback)
+		return lw_drop(LW_C_EGRESS);
+	if (p.dport == c->dns_port)
+		return 1;
+	if (p.proto == IPPROTO_TCP &&
+	    (p.dport == c->proxy_port || !p.opens || (stamp->flags & LW_ST_LOOPBACK)))
+		return 1;
+	return lw_drop(LW_C_EGRESS);
+}
+
+SEC("cgroup_skb/ingress")
+int ingress(struct __sk_buff *skb)
+{
+	struct lw_stamp *stamp;
+	struct lw_run *run;
+	__u64 tag = lw_socket_tag(skb, &stamp);
+
+	if (!tag)
+		return 1;
+	run = bpf_map_lookup_elem(&runs, &tag);
+	if (!run)
+		return lw_drop(LW_C_RUN_UNKNOWN);
+	if (run->flags & LW_RUN_REVOKED)
+		return lw_drop(LW_C_REVOKED);
+	return skb->ifindex == LOOPBACK_IFINDEX ? 1 : lw_drop(LW_C_INGRESS);
+}
+
+char LICENSE[] __weak SEC("license") = "GPL";
