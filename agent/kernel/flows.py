@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent.kernel import abi
 from agent.kernel.config import MARK_NONCE_BITS
 from agent.kernel.maps import Maps
-from agent.kernel.processes import describe
+from agent.kernel.processes import ProcessBook
 from agent.kernel.runs import RunTable
 from agent.model.flow import Attribution, Endpoint, Evidence, Process, Unattributed
 from agent.model.ids import CgroupId, SessionId, Tag
@@ -50,10 +50,12 @@ class Attributor:
     maps: Maps
     runs: RunTable
     mark_base: int
+    book: ProcessBook
 
     def attribute(self, mark: int, destination: Endpoint) -> Attribution | Unattributed:
         """Return whose flow this is, or why that is not known. Raises OSError (kernel error)."""
         session = SessionId(fresh_ulid())
+        mark &= 0xFFFFFFFF  # getsockopt gives a signed number
         if mark >> MARK_NONCE_BITS != self.mark_base >> MARK_NONCE_BITS:
             return Unattributed(session, "the connection carries no mark of ours")
         flow = self.maps.mflows.take(ctypes.c_uint32(mark))
@@ -91,12 +93,8 @@ class Attributor:
     def _chain(self, flow: abi.Flow) -> tuple[Process, ...]:
         links = flow.chain[: max(1, min(flow.nchain, abi.CHAIN_MAX))]
         return tuple(
-            describe(
-                self.maps.procs,
-                link.tgid,
-                link.start_ns,
-                link.uid,
-                link.comm.decode(errors="replace"),
+            self.book.describe(
+                link.tgid, link.start_ns, link.uid, link.comm.decode(errors="replace")
             )
             for link in links
         )

@@ -14,7 +14,7 @@ from agent.kernel.events import EventReader, KernelEvent
 from agent.kernel.flows import Attributor
 from agent.kernel.guard import Guard, Repair
 from agent.kernel.maps import Maps
-from agent.kernel.processes import living
+from agent.kernel.processes import ProcessBook
 from agent.kernel.runs import RunTable, fresh_tag
 from agent.model.flow import Attribution, Endpoint, Process, Tier, Unattributed
 from agent.model.ids import CgroupId, LoopName, RunId
@@ -43,8 +43,9 @@ class Plane:
         self._guard = Guard(config, tree, maps)
         self._runs = RunTable(maps)
         self._runs.reload()
+        self._book = ProcessBook(maps.procs)
         self._events = EventReader(maps, self._runs)
-        self._attributor = Attributor(maps, self._runs, config.mark_base)
+        self._attributor = Attributor(maps, self._runs, config.mark_base, self._book)
         self._programs = tuple(sorted((*attached.fresh, *attached.swapped)))
 
     @classmethod
@@ -249,7 +250,7 @@ class Plane:
         run = self._known(run_id)
         if not self.tree.exists(run.cgroup_path):
             return (), ()
-        found = (living(self.maps.procs, pid) for pid in sorted(self.tree.pids(run.cgroup_path)))
+        found = (self._book.living(pid) for pid in sorted(self.tree.pids(run.cgroup_path)))
         pairs = [pair for pair in found if pair is not None]
         return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
 

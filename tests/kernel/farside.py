@@ -1,0 +1,82 @@
+"""The far end: a network namespace behind a veth pair, echo servers, and a scapy sniffer in it."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NEAR4, FAR4 = "10.213.77.1", "10.213.77.2"
+NEAR6, FAR6 = "fd77:213::1", "fd77:213::2"
+TCP_PORT = 8080
+WAIT_S = 20.0
+
+
+def _sh(*argv: str) -> None:
+    subprocess.run(argv, check=True, capture_output=True)
+
+
+class FarSide:
+    """Packets that a run's sockets send to FAR4 or FAR6 would be seen here, and only here."""
+
+    def __init__(self, name: str, child: subprocess.Popen[str]) -> None:
+        self.name = name
+        self._child = child
+
+    @classmethod
+    def create(cls) -> "FarSide":
+        """Make namespace, veth pair, servers and sniffer; return when they answer."""
+        name = "lwt" + secrets.token_hex(3)
+        _sh("ip", "netns", "add", name)
+        try:
+            _sh("ip", "link", "add", f"{name}a", "type", "veth", "peer", f"{name}b", "netns", name)
+            _sh("ip", "addr", "add", f"{NEAR4}/30", "dev", f"{name}a")
+            _sh("ip", "addr", "add", f"{NEAR6}/64", "dev", f"{name}a", "nodad")
+            _sh("ip", "link", "set", f"{name}a", "up")
+            inside = ("nsenter", f"--net=/run/netns/{name}")
+            _sh(*inside, "ip", "addr", "add", f"{FAR4}/30", "dev", f"{name}b")
+            _sh(*inside, "ip", "addr", "add", f"{FAR6}/64", "dev", f"{name}b", "nodad")
+            _sh(*inside, "ip", "link", "set", "lo", "up")
+            _sh(*inside, "ip", "link", "set", f"{name}b", "up")
+            child = subprocess.Popen(
+                [*inside, sys.executable, str(HERE / "farside_main.py"), f"{name}b"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            far = cls(name, child)
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        except BaseException:
+            _sh("ip", "netns", "del", name)
+            raise
+        return far
+
+    def take(self) -> list[str]:
+        """Return summaries of the packets seen from our address since the last call.
+
+        A marker datagram from this (ungoverned) process flushes the sniffer's queue first.
+        """
+        token = secrets.token_hex(8)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"marker " + token.encode(), (FAR4, 9))
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        self._child.stdin.write(token + "\n")
+        self._child.stdin.flush()
+        seen: list[str] = json.loads(self._child.stdout.readline())
+        return seen
+
+    def close(self) -> None:
+        """Remove everything."""
+        self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                pipe.close()
+        _sh("ip", "netns", "del", self.name)
+        if os.path.exists(f"/sys/class/net/{self.name}a"):
+            _sh("ip", "link", "del", f"{self.name}a")
