@@ -52,9 +52,9 @@ fuzz: $(VENV)/.test  ## every parser's fuzz target; FUZZ_SECONDS (60) each
 
 lint: $(VENV)/.test  ## ruff, mypy, import rules
 	@$(BIN)/ruff check
-	@$(BIN)/ruff format --check --quiet || { $(BIN)/ruff format --check; exit 1; }
+	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timeout-warning 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports
 
 format: $(VENV)/.test  ## put the code into the one format
 	@$(BIN)/ruff check --fix --quiet || true
@@ -78,11 +78,13 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml
 	@$(BIN)/python -m pip install $(PIP_VOICE) --editable '.[test]'
 	@touch $@ $(VENV)/.run
 
+# Ubuntu's /usr/sbin/bpftool is a script that wants the running kernel's own; any version will do.
 bpf:  ## the BPF objects
-	@$(MAKE) -C bpf
+	@$(MAKE) --silent -C bpf $(addprefix BPFTOOL=,$(firstword $(wildcard /usr/lib/linux-tools*/*/bpftool)))
 
 protos: $(VENV)/.test  ## agent/pb from protos/
-	@$(BIN)/python -m tests.checks.generate_pb agent/pb
+	@$(BIN)/python -m grpc_tools.protoc -Iagent/pb=protos/loopwarden/v1 --python_out=. --pyi_out=. \
+		agent/pb/audit.proto agent/pb/collector.proto
 
 packages:
 	@.ci/packages run
@@ -98,10 +100,11 @@ wheelhouse: $(VENV)/.run bpf  ## build/wheels: everything `make install WHEELS=b
 # --- installation ---------------------------------------------------------------------------------
 
 # Not editable and not from .venv: what is installed does not depend on the checkout.
-install: bpf  ## commands, units and configuration (DESTDIR, PREFIX, WHEELS)
+install: $(if $(WHEELS),,bpf)  ## commands, units and configuration (DESTDIR, PREFIX, WHEELS)
 	@$(call say,Loopwarden to $(DESTDIR)$(LIBDIR))
 	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d \
-		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(SYSCONFDIR)/loopwarden/policy.d
+		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(PREFIX)/share/doc/loopwarden \
+		$(DESTDIR)$(SYSCONFDIR)/loopwarden/policy.d
 	@$(PYTHON) -m venv --clear $(DESTDIR)$(LIBDIR)
 	@$(DESTDIR)$(LIBDIR)/bin/python -m pip install $(PIP_VOICE) --no-compile \
 		$(if $(WHEELS),--no-index --find-links $(WHEELS) loopwarden,.)
@@ -117,6 +120,7 @@ install: bpf  ## commands, units and configuration (DESTDIR, PREFIX, WHEELS)
 	@install -m 644 systemd/*.service systemd/*.slice $(DESTDIR)$(UNITDIR)/
 	@install -m 644 systemd/sysusers.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
 	@install -m 644 systemd/tmpfiles.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
+	@install -m 644 README.md CHANGELOG.md $(DESTDIR)$(PREFIX)/share/doc/loopwarden/
 	@# what a person has edited stays
 	@for file in loopwarden.toml collector.env policy.d/demo.yaml.example; do \
 		test -e $(DESTDIR)$(SYSCONFDIR)/loopwarden/$$file || \
@@ -134,7 +138,7 @@ uninstall:  ## remove what install put there; configuration and state stay
 		systemctl disable --now --quiet loopwarden.service loopwarden-collector.service 2>/dev/null || true; \
 		$(MAKE) clean-kernel-state; \
 	fi
-	@rm -rf $(DESTDIR)$(LIBDIR)
+	@rm -rf $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PREFIX)/share/doc/loopwarden
 	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,loopwarden loopwardend loopwarden-collector) \
 		$(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(wildcard systemd/*.service systemd/*.slice))) \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/loopwarden.conf
