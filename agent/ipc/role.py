@@ -101,6 +101,7 @@ class _Service:
         self._ended: asyncio.Future[int] = event_loop.create_future()
         self._started = asyncio.Event()
         self._draining = False
+        self._held: list[Received] | None = []
         self._tasks: set[asyncio.Future[None]] = set()
         # the supervisor drains us by message; a terminal's Ctrl-C reaches the whole group
         event_loop.add_signal_handler(signal.SIGINT, lambda: None)
@@ -119,6 +120,13 @@ class _Service:
         return code
 
     def _receive(self, received: Received) -> None:
+        """Hold what arrives before the role has started; its replies do not come this way."""
+        if self._held is not None:
+            self._held.append(received)
+        else:
+            self._deliver(received)
+
+    def _deliver(self, received: Received) -> None:
         match received.message:
             case Wire(peer):
                 self._role.wired(peer, socket.socket(fileno=received.fds[0]))
@@ -154,6 +162,9 @@ class _Service:
         try:
             await self._role.start(self._kernel)
             self._started.set()
+            held, self._held = self._held or [], None
+            for received in held:
+                self._deliver(received)
             self._kernel.notify(Ready())
             while not self._kernel.closed:
                 self._kernel.notify(Pulse())

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.kernel.cgroups import find_cgroup2
+from agent.kernel.cgroups import CgroupTree
 
 READY_WITHIN_S = 60.0
 UNPRIVILEGED = pwd.getpwnam("nobody")
@@ -57,7 +57,7 @@ class Host:
     @property
     def cgroup(self) -> Path:
         """The subtree that this host's hooks see: runs, bystanders and the daemon are below it."""
-        return Path(find_cgroup2(), self.instance)
+        return Path(CgroupTree.find().directory("/"), self.instance)
 
     @property
     def log(self) -> Path:
