@@ -1,1 +1,1 @@
-"""Where records of all hosts go: service, store, queries (layer 4)."""
+"""Where hosts send their records: ingest, enrolment, store, queries (layer 4)."""

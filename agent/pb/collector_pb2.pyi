@@ -9,14 +9,16 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class Upload(_message.Message):
     __slots__ = ("hello", "batch", "gap")
     class Hello(_message.Message):
-        __slots__ = ("host_name", "version", "first_seq")
+        __slots__ = ("host_name", "version", "first_seq", "last_seq")
         HOST_NAME_FIELD_NUMBER: _ClassVar[int]
         VERSION_FIELD_NUMBER: _ClassVar[int]
         FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+        LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
         host_name: str
         version: str
         first_seq: int
-        def __init__(self, host_name: _Optional[str] = ..., version: _Optional[str] = ..., first_seq: _Optional[int] = ...) -> None: ...
+        last_seq: int
+        def __init__(self, host_name: _Optional[str] = ..., version: _Optional[str] = ..., first_seq: _Optional[int] = ..., last_seq: _Optional[int] = ...) -> None: ...
     class Batch(_message.Message):
         __slots__ = ("first_seq", "records", "previous_hash", "hash")
         FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]

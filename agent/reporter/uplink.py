@@ -65,7 +65,8 @@ class Uplink:
         self._spool = spool
         self._address = address
         self._identity = identity
-        self._hello = pb.Upload.Hello(host_name=host_name, version=version)
+        self._host_name = host_name
+        self._version = version
         self._on_refused = on_refused
         self._on_acknowledged = on_acknowledged
         self._wake = asyncio.Event()
@@ -159,8 +160,14 @@ class Uplink:
 
     async def _greet(self, call: Call) -> Reader:
         """Say hello, hear what the collector holds, and start behind it."""
+        hello = pb.Upload.Hello(
+            host_name=self._host_name,
+            version=self._version,
+            first_seq=self._spool.segments()[0].first_seq,
+            last_seq=self._spool.next_seq - 1,
+        )
         async with asyncio.timeout(HELLO_TIMEOUT_S):
-            await call.write(pb.Upload(hello=self._hello))
+            await call.write(pb.Upload(hello=hello))
             reply = await call.read()
         if not isinstance(reply, pb.Acknowledgement):
             raise TimeoutError

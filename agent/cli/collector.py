@@ -1,0 +1,107 @@
+"""`loopwarden-collector`: serve, enroll hosts, and ask what happened."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import msgspec
+
+from agent.cli.collector_arguments import parser
+from agent.cli.collector_ask import ask
+from agent.cli.collector_settings import SettingsError, read_file, serve_settings, state_dir
+from agent.cli.collector_text import out
+from agent.cli.collector_time import parse_span_s
+from agent.collector.authority import AuthorityError, open_authority
+from agent.collector.enrollment import EnrollmentRefused, join
+from agent.collector.main import serve
+from agent.collector.query import NotFound
+from agent.collector.store import StoreError, open_store, store_url
+from agent.collector.tokens import create_token, fingerprint, utc_now
+from agent.runtime import log
+
+NAME_CHARACTERS_MAX = 255
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return the exit code (see --help)."""
+    arguments = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except (NotFound, EnrollmentRefused, FileExistsError) as error:
+        return _fail(error, 1)
+    except (SettingsError, ValueError) as error:
+        return _fail(error, 2)
+    except (StoreError, AuthorityError, OSError, RuntimeError) as error:
+        return _fail(error, 3)
+
+
+def _fail(error: Exception, code: int) -> int:
+    sys.stderr.write(f"loopwarden-collector: {error}\n")
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    match arguments.command:
+        case "serve":
+            file = read_file(arguments)
+            log.configure("collector", arguments.log_level or file.log_level)
+            return serve(serve_settings(arguments))
+        case "init":
+            return _init(arguments)
+        case "token":
+            return _token(arguments)
+        case "enroll":
+            return _enroll(arguments)
+        case _:
+            return ask(arguments)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    directory = state_dir(arguments)
+    authority = open_authority(directory, utc_now())
+    open_store(store_url(directory)).dispose()
+    facts = {"state_dir": str(directory), "ca_sha256": fingerprint(authority.ca)}
+    _print_facts(facts, arguments)
+    return 0
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    if not 0 < len(arguments.host) <= NAME_CHARACTERS_MAX or not arguments.host.isprintable():
+        raise ValueError(f"a host's name has 1 to {NAME_CHARACTERS_MAX} printable characters")
+    now = utc_now()
+    authority = open_authority(state_dir(arguments), now)
+    ttl_s = parse_span_s(arguments.ttl)
+    token = create_token(authority, arguments.host, ttl_s, int(now.timestamp()))
+    if arguments.json:
+        _print_facts({"token": token, "host": arguments.host, "ttl_s": str(ttl_s)}, arguments)
+    else:
+        out(token)
+    return 0
+
+
+def _enroll(arguments: argparse.Namespace) -> int:
+    token = arguments.token
+    if token == "-":
+        token = sys.stdin.read()
+    elif token.startswith("@"):
+        token = Path(token[1:]).read_text(encoding="ascii")
+    enrolled = join(arguments.collector, token.strip(), arguments.out)
+    facts = {
+        "host": enrolled.host_name,
+        "host_id": enrolled.host_id,
+        "directory": str(enrolled.directory),
+    }
+    _print_facts(facts, arguments)
+    return 0
+
+
+def _print_facts(facts: dict[str, str], arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        out(msgspec.json.encode(facts).decode())
+        return
+    for name, value in facts.items():
+        out(f"{name.replace('_', ' '):<10} {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

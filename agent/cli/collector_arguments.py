@@ -1,0 +1,101 @@
+"""The command line of loopwarden-collector."""
+
+import argparse
+from pathlib import Path
+
+STATE_DIR = Path("/var/lib/loopwarden-collector")
+CONFIG = Path("/etc/loopwarden/collector.toml")
+LISTEN = "[::]:7443"
+ENROLL_LISTEN = "[::]:7444"
+EXIT_CODES = """exit codes:
+  0  done        1  not found, refused, or `verify` found a bad chain
+  2  wrong use   3  the store, the CA or an address can't be used
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="loopwarden-collector",
+        description="Collects what loops did on many hosts, and answers who did what.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _serving(commands)
+    _enrolling(commands)
+    _asking(commands)
+    return top
+
+
+def _common(command: argparse.ArgumentParser, *, json: bool = True) -> argparse.ArgumentParser:
+    command.add_argument(
+        "--state-dir",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help=f"where store and CA are (default: as {CONFIG} says, else {STATE_DIR})",
+    )
+    command.add_argument(
+        "--config", type=Path, default=None, metavar="FILE", help=f"default: {CONFIG}"
+    )
+    if json:
+        command.add_argument("--json", action="store_true", help="one JSON document a row")
+    return command
+
+
+def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = _common(commands.add_parser("serve", help="run the collector"), json=False)
+    serve.add_argument("--listen", metavar="HOST:PORT", help=f"for agents (default {LISTEN})")
+    serve.add_argument(
+        "--enroll-listen", metavar="HOST:PORT", help=f"for new hosts (default {ENROLL_LISTEN})"
+    )
+    serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    _common(commands.add_parser("init", help="make the CA and the store, print the fingerprint"))
+
+
+def _enrolling(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    token = commands.add_parser("token", help="join tokens for new hosts")
+    create = token.add_subparsers(dest="action", required=True, metavar="ACTION").add_parser(
+        "create", help="print a token that lets one host of this name enroll, once"
+    )
+    _common(create)
+    create.add_argument("--host", required=True, metavar="NAME", help="the host's name here")
+    create.add_argument("--ttl", default="10m", metavar="SPAN", help="e.g. 90s, 10m, 1h (10m)")
+    enroll = commands.add_parser("enroll", help="on a host: get its identity with a token")
+    enroll.add_argument("--collector", required=True, metavar="HOST:PORT", help="enrolment port")
+    enroll.add_argument("--token", required=True, help="the token, or @FILE, or - for stdin")
+    enroll.add_argument("--out", type=Path, required=True, metavar="DIR", help="key.pem, cert.pem …")
+    enroll.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _asking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    _common(commands.add_parser("hosts", help="hosts, their chains and alarms"))
+    _filters(_common(commands.add_parser("runs", help="runs of loops, newest first")))
+    sessions = commands.add_parser("sessions", help="connections of loops and what went over them")
+    actions = sessions.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _filters(_common(actions.add_parser("list", help="newest first")))
+    show = _common(actions.add_parser("show", help="one session: who, which process, each call"))
+    show.add_argument("session", metavar="ID", help="an id, or a unique beginning or end of it")
+    tail = _filters(_common(actions.add_parser("tail", help="calls as they end")))
+    tail.add_argument("-f", "--follow", action="store_true", help="go on until interrupted")
+    tail.add_argument("-n", "--lines", type=int, default=20, help="how many to begin with (20)")
+    who = _common(commands.add_parser("who", help="who had access to a target at a moment"))
+    who.add_argument("--target", required=True)
+    who.add_argument("--at", default="now", metavar="TIME", help="now, 2h (ago), or ISO 8601")
+    _common(commands.add_parser("alarms", help="alarms of all hosts, newest first"))
+    _common(
+        commands.add_parser("verify", help="recompute all chains, name the first bad record")
+    )
+
+
+def _filters(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument("--loop", metavar="NAME")
+    command.add_argument("--run", metavar="ID", help="an id, or its beginning or end")
+    command.add_argument("--host", metavar="NAME")
+    command.add_argument("--target", metavar="NAME")
+    command.add_argument("--verdict", choices=("allow", "deny"))
+    command.add_argument("--since", metavar="TIME", help="2h (ago), or ISO 8601")
+    command.add_argument("--until", metavar="TIME")
+    command.add_argument("--limit", type=int, default=100, help="at most so many (100)")
+    return command

@@ -1,0 +1,276 @@
+"""Questions to the store. All answers are plain rows; ids of hosts come with their names."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
+
+from agent.collector import schema
+
+Row = dict[str, Any]
+ROWS_MAX = 10_000
+_JSON_COLUMNS = ("initiator", "argv", "process", "ancestors", "attributes")
+_DENY = "deny"
+
+
+class NotFound(Exception):
+    """Nothing, or more than one thing, has this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What to show; None means any. Times are Unix milliseconds, since included, until not."""
+
+    loop: str | None = None
+    run: str | None = None  # an id, or its beginning or end
+    host: str | None = None  # a name or id
+    target: str | None = None
+    verdict: str | None = None  # "allow" | "deny"
+    since_ms: int | None = None
+    until_ms: int | None = None
+    limit: int = 100
+
+
+def hosts(connection: Connection) -> list[Row]:
+    """Return every host with the head of its chain and what is wrong with it."""
+    table = schema.hosts
+    counts = [
+        select(func.count())
+        .select_from(other)
+        .where(other.c.host_id == table.c.host_id)
+        .scalar_subquery()
+        .label(other.name)
+        for other in (schema.alarms, schema.gaps, schema.refusals)
+    ]
+    columns = [column for column in table.c if column.name != "hash"]
+    return _rows(connection, select(*columns, *counts).order_by(table.c.name))
+
+
+def sessions(connection: Connection, wanted: Filter) -> list[Row]:
+    """Return sessions, newest first."""
+    table = schema.sessions
+    query = (
+        _session_query()
+        .where(*_session_conditions(wanted))
+        .order_by(table.c.opened_ms.desc(), table.c.session_id.desc())
+        .limit(min(wanted.limit, ROWS_MAX))
+    )
+    return _rows(connection, query)
+
+
+def session(connection: Connection, session_id: str) -> Row:
+    """Return one session by its id or a unique beginning or end of it, with all that belongs.
+
+    Raises:
+        NotFound: no such session, or several.
+    """
+    table = schema.sessions
+    found = _rows(connection, _session_query().where(_like_id(table.c.session_id, session_id)))
+    if len(found) != 1:
+        what = "no session" if not found else f"{len(found)} sessions"
+        raise NotFound(f"{what} with the id {session_id!r}")
+    one = found[0]
+    runs = _rows(
+        connection,
+        select(schema.runs).where(
+            schema.runs.c.host_id == one["host_id"], schema.runs.c.run_id == one["run_id"]
+        ),
+    )
+    one["run"] = runs[0] if runs else None
+    one["operations_list"] = _rows(
+        connection,
+        select(schema.operations)
+        .where(
+            schema.operations.c.host_id == one["host_id"],
+            schema.operations.c.session_id == one["session_id"],
+        )
+        .order_by(schema.operations.c.seq)
+        .limit(ROWS_MAX),
+    )
+    return one
+
+
+def runs(connection: Connection, wanted: Filter) -> list[Row]:
+    """Return runs, newest first; target and verdict select by their operations."""
+    table, ops = schema.runs, schema.operations
+    conditions: list[ColumnElement[bool]] = [_on_host(table, wanted.host)]
+    if wanted.loop:
+        conditions.append(table.c.loop == wanted.loop)
+    if wanted.run:
+        conditions.append(_like_id(table.c.run_id, wanted.run))
+    conditions += _between(table.c.started_ms, wanted)
+    mine = and_(ops.c.host_id == table.c.host_id, ops.c.run_id == table.c.run_id)
+    if wanted.target:
+        conditions.append(exists().where(mine, ops.c.target == wanted.target))
+    if wanted.verdict:
+        conditions.append(exists().where(mine, ops.c.verdict == wanted.verdict))
+    total = select(func.count()).where(mine).scalar_subquery().label("operations")
+    query = (
+        select(table, schema.hosts.c.name.label("host"), total)
+        .join(schema.hosts, schema.hosts.c.host_id == table.c.host_id, isouter=True)
+        .where(*conditions)
+        .order_by(table.c.started_ms.desc())
+        .limit(min(wanted.limit, ROWS_MAX))
+    )
+    return _rows(connection, query)
+
+
+def who(connection: Connection, target: str, at_ms: int) -> list[Row]:
+    """Return the runs that had access to a target at a moment: live sessions, then live leases."""
+    rows = []
+    for table, began, ended, via in (
+        (schema.sessions, schema.sessions.c.opened_ms, schema.sessions.c.closed_ms, "session"),
+        (schema.leases, schema.leases.c.began_ms, schema.leases.c.ended_ms, "lease"),
+    ):
+        run = schema.runs
+        query = (
+            select(
+                table,
+                schema.hosts.c.name.label("host"),
+                run.c.loop.label("loop_name"),
+                run.c.initiator,
+                run.c.argv,
+                began.label("since_ms"),
+                ended.label("until_ms"),
+            )
+            .join(schema.hosts, schema.hosts.c.host_id == table.c.host_id, isouter=True)
+            .join(
+                run,
+                and_(run.c.host_id == table.c.host_id, run.c.run_id == table.c.run_id),
+                isouter=True,
+            )
+            .where(table.c.target == target, began <= at_ms, or_(ended.is_(None), ended >= at_ms))
+            .order_by(began)
+            .limit(ROWS_MAX)
+        )
+        rows += [{**row, "via": via} for row in _rows(connection, query)]
+    return rows
+
+
+def news(connection: Connection, after: dict[str, int], wanted: Filter) -> list[Row]:
+    """Return operations that ended, and sessions that ended without any, behind these numbers.
+
+    after maps host ids to the last sequence number that was shown.
+    """
+    rows: list[Row] = []
+    ops, table = schema.operations, schema.sessions
+    for host_id, seq in after.items():
+        query = (
+            select(ops, table.c.exe, table.c.pid, schema.hosts.c.name.label("host"))
+            .join(schema.hosts, schema.hosts.c.host_id == ops.c.host_id)
+            .join(
+                table,
+                and_(table.c.host_id == ops.c.host_id, table.c.session_id == ops.c.session_id),
+                isouter=True,
+            )
+            .where(
+                ops.c.host_id == host_id,
+                ops.c.last_seq > seq,
+                ops.c.outcome.is_not(None),
+                *_operation_conditions(wanted),
+            )
+            .limit(ROWS_MAX)
+        )
+        rows += [{**row, "kind": "operation"} for row in _rows(connection, query)]
+        ended = _session_query().where(
+            table.c.host_id == host_id,
+            table.c.last_seq > seq,
+            table.c.closed_ms.is_not(None),
+            ~exists().where(
+                ops.c.host_id == table.c.host_id, ops.c.session_id == table.c.session_id
+            ),
+            *_session_conditions(wanted),
+        )
+        rows += [{**row, "kind": "session"} for row in _rows(connection, ended.limit(ROWS_MAX))]
+    return sorted(rows, key=lambda row: (row["host_id"], row["last_seq"]))
+
+
+def heads(connection: Connection) -> dict[str, int]:
+    """Return the last sequence number of each host."""
+    query = select(schema.hosts.c.host_id, schema.hosts.c.seq)
+    return {row.host_id: row.seq for row in connection.execute(query)}
+
+
+def _session_query() -> Select[Any]:
+    table, ops, run = schema.sessions, schema.operations, schema.runs
+    mine = and_(ops.c.host_id == table.c.host_id, ops.c.session_id == table.c.session_id)
+    seen = select(func.count()).where(mine).scalar_subquery().label("operations_seen")
+    denied = (
+        select(func.count()).where(mine, ops.c.verdict == _DENY).scalar_subquery().label("denied")
+    )
+    return (
+        select(table, schema.hosts.c.name.label("host"), seen, denied, run.c.initiator)
+        .join(schema.hosts, schema.hosts.c.host_id == table.c.host_id, isouter=True)
+        .join(
+            run,
+            and_(run.c.host_id == table.c.host_id, run.c.run_id == table.c.run_id),
+            isouter=True,
+        )
+    )
+
+
+def _session_conditions(wanted: Filter) -> Iterable[ColumnElement[bool]]:
+    table, ops = schema.sessions, schema.operations
+    yield _on_host(table, wanted.host)
+    yield from _between(table.c.opened_ms, wanted)
+    if wanted.loop:
+        yield table.c.loop == wanted.loop
+    if wanted.run:
+        yield _like_id(table.c.run_id, wanted.run)
+    if wanted.target:
+        yield table.c.target == wanted.target
+    if wanted.verdict:
+        of_session = exists().where(
+            ops.c.host_id == table.c.host_id,
+            ops.c.session_id == table.c.session_id,
+            ops.c.verdict == wanted.verdict,
+        )
+        refused = and_(table.c.target == "", table.c.closed_ms.is_not(None))
+        yield or_(of_session, refused) if wanted.verdict == _DENY else of_session
+
+
+def _operation_conditions(wanted: Filter) -> Iterable[ColumnElement[bool]]:
+    ops = schema.operations
+    yield _on_host(ops, wanted.host)
+    yield from _between(ops.c.at_ms, wanted)
+    if wanted.loop:
+        yield ops.c.loop == wanted.loop
+    if wanted.run:
+        yield _like_id(ops.c.run_id, wanted.run)
+    if wanted.target:
+        yield ops.c.target == wanted.target
+    if wanted.verdict:
+        yield ops.c.verdict == wanted.verdict
+
+
+def _between(column: Any, wanted: Filter) -> Iterable[ColumnElement[bool]]:  # noqa: ANN401
+    if wanted.since_ms is not None:
+        yield column >= wanted.since_ms
+    if wanted.until_ms is not None:
+        yield column < wanted.until_ms
+
+
+def _on_host(table: Any, host: str | None) -> ColumnElement[bool]:  # noqa: ANN401
+    if host is None:
+        return table.c.host_id.is_not(None)
+    named = select(schema.hosts.c.host_id).where(
+        or_(schema.hosts.c.name == host, schema.hosts.c.host_id == host)
+    )
+    return table.c.host_id.in_(named)
+
+
+def _like_id(column: Any, part: str) -> ColumnElement[bool]:  # noqa: ANN401
+    return or_(
+        column.startswith(part, autoescape=True), column.endswith(part, autoescape=True)
+    )
+
+
+def _rows(connection: Connection, query: Select[Any]) -> list[Row]:
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    for row in rows:
+        for name in _JSON_COLUMNS:
+            if isinstance(row.get(name), str):
+                row[name] = json.loads(row[name])
+    return rows

@@ -1,0 +1,195 @@
+"""The two gRPC ports: ingest with mutual TLS, enrolment with server TLS only."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from agent.collector import ingest
+from agent.collector.authority import Authority, host_id_of
+from agent.collector.enrollment import ENROLL, EnrollmentRefused, enroll
+from agent.collector.ingest import Refusal
+from agent.collector.store import Head
+from agent.collector.tokens import utc_now
+from agent.pb import collector_pb2 as pb
+from agent.runtime import clock
+from agent.runtime.offload import Offload
+
+INGEST = "/loopwarden.v1.Collector/Ingest"
+HANDSHAKE_TIMEOUT_S = 10  # TLS and HTTP/2 settings
+HELLO_TIMEOUT_S = 10.0  # from the stream's begin to its first message
+IDLE_TIMEOUT_S = 180.0  # no message for so long (heartbeats come every 30 s): the stream ends
+STREAMS_MAX = 2_048  # at once, of all hosts; one a host
+STREAMS_OF_A_CONNECTION_MAX = 4
+ENROLLMENTS_AT_ONCE_MAX = 16
+MESSAGE_BYTES_MAX = ingest.BATCH_BYTES_MAX + 65_536
+ENROLL_MESSAGE_BYTES_MAX = 65_536
+logger = logging.getLogger(__name__)
+Context = "grpc.aio.ServicerContext[pb.Upload, pb.Acknowledgement]"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the servers listen, as bound."""
+
+    ingest: int
+    enrollment: int
+
+
+class Service:
+    """The server; blocking store work runs in one worker, so commits are in order."""
+
+    def __init__(self, engine: Engine, authority: Authority) -> None:
+        self._engine = engine
+        self._authority = authority
+        self._offload = Offload("store")
+        self._streams: dict[str, asyncio.Task[None] | None] = {}
+        self._servers: list[grpc.aio.Server] = []
+
+    async def start(self, listen: str, enroll_listen: str) -> Ports:
+        """Listen on both addresses (host:port, port 0 chooses).
+
+        Raises:
+            RuntimeError: an address can't be bound.
+        """
+        authority = self._authority
+        pairs = [(authority.server_key_pem, authority.server_pem)]
+        mutual = grpc.ssl_server_credentials(
+            pairs, root_certificates=authority.ca_pem, require_client_auth=True
+        )
+        collector = _server(STREAMS_MAX, STREAMS_OF_A_CONNECTION_MAX, MESSAGE_BYTES_MAX)
+        collector.add_generic_rpc_handlers((_ingest_handler(self._ingest),))
+        enrollment = _server(ENROLLMENTS_AT_ONCE_MAX, 1, ENROLL_MESSAGE_BYTES_MAX)
+        enrollment.add_generic_rpc_handlers((_enroll_handler(self._enroll),))
+        ports = Ports(
+            collector.add_secure_port(listen, mutual),
+            enrollment.add_secure_port(enroll_listen, grpc.ssl_server_credentials(pairs)),
+        )
+        for server in (collector, enrollment):
+            await server.start()
+            self._servers.append(server)
+        return ports
+
+    async def stop(self) -> None:
+        """Stop within 2 s; what was not acknowledged is sent again by the hosts."""
+        for server in self._servers:
+            await server.stop(grace=0.5)
+        self._offload.close()
+
+    # --- ingest ---
+
+    async def _ingest(
+        self, requests: AsyncIterator[pb.Upload], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.Acknowledgement]:
+        host_id = _peer(context)
+        if host_id is None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no host in the certificate")
+        replaced = self._streams.get(host_id)
+        if replaced is not None:
+            replaced.cancel()  # a host has one stream: the newer one, the other may be half dead
+        current = asyncio.current_task()
+        self._streams[host_id] = current
+        try:
+            async for reply in self._answers(host_id, requests):
+                yield reply
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "nothing was sent")
+        except SQLAlchemyError:
+            logger.exception("the store failed")
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the store failed")
+        finally:
+            if self._streams.get(host_id) is current:
+                del self._streams[host_id]
+
+    async def _answers(
+        self, host_id: str, requests: AsyncIterator[pb.Upload]
+    ) -> AsyncIterator[pb.Acknowledgement]:
+        greeted = False
+        try:
+            while True:
+                async with asyncio.timeout(IDLE_TIMEOUT_S if greeted else HELLO_TIMEOUT_S):
+                    upload = await anext(requests, None)
+                if upload is None:
+                    return
+                head = await self._offload.run(self._take, host_id, upload, greeted=greeted)
+                greeted = True
+                yield pb.Acknowledgement(seq=head.seq, hash=head.hash)
+        except Refusal as refusal:
+            logger.warning("host %s: refused: %s", host_id, refusal)
+            await self._offload.run(
+                ingest.note_refusal, self._engine, host_id, refusal, clock.unix_ms()
+            )
+            yield pb.Acknowledgement(refused=str(refusal))
+
+    def _take(self, host_id: str, upload: pb.Upload, *, greeted: bool) -> Head:
+        """Apply one message in the worker."""
+        now_ms = clock.unix_ms()
+        match upload.WhichOneof("content"):
+            case "hello" if not greeted:
+                return ingest.greet(self._engine, host_id, upload.hello, now_ms)
+            case "batch" if greeted:
+                return ingest.append(self._engine, host_id, upload.batch, now_ms)
+            case "gap" if greeted:
+                return ingest.skip(self._engine, host_id, upload.gap, now_ms)
+        raise Refusal("malformed", 0, "a message out of its order")
+
+    # --- enrolment ---
+
+    async def _enroll(
+        self, request: pb.EnrollRequest, context: grpc.aio.ServicerContext
+    ) -> pb.EnrollReply:
+        try:
+            reply = await self._offload.run(
+                enroll, self._engine, self._authority, request, utc_now()
+            )
+        except EnrollmentRefused as error:
+            logger.warning("enrolment refused: %s", error)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        logger.info("enrolled host %s", reply.host_id)
+        return reply
+
+
+def _peer(context: grpc.aio.ServicerContext) -> str | None:
+    """Return the host that the verified client certificate names."""
+    values = context.auth_context().get("x509_pem_cert")
+    return host_id_of(values[0]) if values else None
+
+
+def _server(rpcs_max: int, streams_max: int, message_bytes_max: int) -> grpc.aio.Server:
+    options = [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", message_bytes_max),
+        ("grpc.max_concurrent_streams", streams_max),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_S * 1000),
+        ("grpc.max_connection_idle_ms", 60_000),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.max_metadata_size", 8_192),
+    ]
+    return grpc.aio.server(options=options, maximum_concurrent_rpcs=rpcs_max)
+
+
+def _ingest_handler(behaviour: object) -> grpc.GenericRpcHandler:
+    method = grpc.stream_stream_rpc_method_handler(
+        behaviour,
+        request_deserializer=pb.Upload.FromString,
+        response_serializer=pb.Acknowledgement.SerializeToString,
+    )
+    service, _, name = INGEST[1:].partition("/")
+    return grpc.method_handlers_generic_handler(service, {name: method})
+
+
+def _enroll_handler(behaviour: object) -> grpc.GenericRpcHandler:
+    method = grpc.unary_unary_rpc_method_handler(
+        behaviour,
+        request_deserializer=pb.EnrollRequest.FromString,
+        response_serializer=pb.EnrollReply.SerializeToString,
+    )
+    service, _, name = ENROLL[1:].partition("/")
+    return grpc.method_handlers_generic_handler(service, {name: method})

@@ -1,0 +1,110 @@
+"""Opening the store, and writing to it. A transaction that committed is on stable storage."""
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from agent.collector import schema
+from agent.spool.format import GENESIS
+
+FILE_NAME = "collector.sqlite3"
+BUSY_TIMEOUT_S = 10.0
+
+
+class StoreError(Exception):
+    """The store can't be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a host's chain stands."""
+
+    seq: int
+    hash: bytes
+
+
+def store_url(state_dir: Path) -> str:
+    """Return the default store's URL."""
+    return f"sqlite:///{state_dir / FILE_NAME}"
+
+
+def open_store(url: str) -> Engine:
+    """Open the store, and create its tables when it is new.
+
+    Raises:
+        StoreError: it was made by another version.
+    """
+    engine = create_engine(url, connect_args=_arguments(url))
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _be_durable)
+    with engine.begin() as connection:
+        schema.metadata.create_all(connection)
+        version = connection.scalar(select(func.max(schema.meta.c.schema_version)))
+        if version is None:
+            connection.execute(insert(schema.meta).values(schema_version=schema.SCHEMA_VERSION))
+        elif version != schema.SCHEMA_VERSION:
+            raise StoreError(
+                f"the store has schema {version}, this program needs {schema.SCHEMA_VERSION}"
+            )
+    return engine
+
+
+def open_for_reading(state_dir: Path) -> Engine:
+    """Open an existing store for queries; a server may be writing to it.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if not (state_dir / FILE_NAME).exists():
+        raise StoreError(f"there is no collector's store in {state_dir}: see --state-dir")
+    return open_store(store_url(state_dir))
+
+
+def _arguments(url: str) -> dict[str, Any]:
+    return {"timeout": BUSY_TIMEOUT_S} if url.startswith("sqlite") else {}
+
+
+def _be_durable(connection: sqlite3.Connection, _record: object) -> None:
+    """WAL with synchronous=FULL: a commit returns when it is on stable storage."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows; one whose key exists already is left as it is."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
+    else:
+        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
+
+
+def head_of(connection: Connection, host_id: str) -> Head | None:
+    """Return the head of a host's chain, None for a host that is not enrolled."""
+    row = connection.execute(
+        select(schema.hosts.c.seq, schema.hosts.c.hash).where(schema.hosts.c.host_id == host_id)
+    ).one_or_none()
+    return None if row is None else Head(row.seq, row.hash)
+
+
+def add_host(
+    connection: Connection, host_id: str, name: str, certificate_serial: str, now_ms: int
+) -> None:
+    """Add an enrolled host with an empty chain."""
+    connection.execute(
+        insert(schema.hosts).values(
+            host_id=host_id,
+            name=name,
+            certificate_serial=certificate_serial,
+            enrolled_ms=now_ms,
+            hash=GENESIS,
+        )
+    )
