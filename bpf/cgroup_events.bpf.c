@@ -11,13 +11,9 @@ static __always_inline void lw_tell(__u32 type, __u64 tag, __u64 cgid, struct ta
 		lw_count(LW_C_EVENT_LOST);
 		return;
 	}
-	e->type = type;
-	e->cause = 0;
-	e->at_ns = bpf_ktime_get_boot_ns();
-	e->tag = tag;
+	lw_event_fill(e, type, 0, tag);
 	e->cgid = cgid;
 	e->tgid = task ? lw_tgid(BPF_CORE_READ(task, group_leader)) : 0;
-	e->pad = 0;
 	bpf_ringbuf_submit(e, 0);
 }
 

@@ -132,6 +132,21 @@ static __always_inline void lw_who(struct lw_who *w)
 		w->evidence = LW_EV_CGROUP;
 }
 
+/* Not inlined: its prototype keeps struct lw_event in the object's BTF, for the mirror's test. */
+static __noinline int lw_event_fill(struct lw_event *e, __u32 type, __u32 cause, __u64 tag)
+{
+	if (!e)
+		return 0;
+	e->type = type;
+	e->cause = cause;
+	e->at_ns = bpf_ktime_get_boot_ns();
+	e->tag = tag;
+	e->cgid = 0;
+	e->tgid = 0;
+	e->pad = 0;
+	return 0;
+}
+
 /* Count, tell when the ring has room, and return the hook's "no". */
 static __always_inline int lw_deny(__u32 cause, __u64 tag)
 {
@@ -142,13 +157,8 @@ static __always_inline int lw_deny(__u32 cause, __u64 tag)
 	if (e) {
 		struct task_struct *task = bpf_get_current_task_btf();
 
-		e->type = LW_E_DENIED;
-		e->cause = cause;
-		e->at_ns = bpf_ktime_get_boot_ns();
-		e->tag = tag;
-		e->cgid = 0;
+		lw_event_fill(e, LW_E_DENIED, cause, tag);
 		e->tgid = lw_tgid(BPF_CORE_READ(task, group_leader));
-		e->pad = 0;
 		bpf_ringbuf_submit(e, 0);
 	}
 	return 0;
