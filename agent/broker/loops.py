@@ -1,0 +1,315 @@
+"""Runs, from the request to the last process: who may start, what is recorded when, how it ends.
+
+The kernel's maps are the truth: at start the runs are read back from them, so that a broker's
+restart forgets nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.broker.leases import Leases
+from agent.broker.peer import Peer
+from agent.broker.policies import Policies
+from agent.broker.recorder import Recorder, Unrecorded
+from agent.broker.redact import redact
+from agent.broker.sessions import Sessions
+from agent.broker.who import may_start
+from agent.ipc.endpoint import Endpoint, RequestFailed
+from agent.ipc.messages import (
+    Admit,
+    CreateRun,
+    CutRun,
+    Done,
+    ListRuns,
+    RegisterCgroup,
+    RemoveRun,
+    RevokeRun,
+    RunCreated,
+    Runs,
+)
+from agent.model.audit import RunEnded, RunStarted
+from agent.model.flow import Tier
+from agent.model.ids import LoopName, RunId
+from agent.model.loop import Run, RunState, allowed
+from agent.model.reason import Reason
+from agent.policy.schema import LoopPolicy
+from agent.runtime import clock
+
+RUNS_MAX = 4_096
+FINISH_RETRY_FIRST_S, FINISH_RETRY_MOST_S = 0.1, 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class RunRefused(Exception):
+    """It was not done: the cause and the next step."""
+
+    def __init__(self, reason: Reason, detail: str, next_step: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.next_step = next_step
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """A run and what hangs on it."""
+
+    run: Run
+    state: RunState
+    expires_ms: int = 0
+    timer: asyncio.TimerHandle | None = None
+    finishing: asyncio.Task[None] | None = None
+    ended_because: Reason = field(default=Reason.RUN_ENDED)
+
+    def move(self, state: RunState) -> None:
+        """Make a transition of the table."""
+        if state is not self.state:
+            if state not in allowed[self.state]:
+                raise AssertionError(f"{self.state} → {state} is no transition of a run")
+            self.state = state
+
+
+class Loops:
+    """All methods run on the event loop."""
+
+    def __init__(
+        self,
+        policies: Policies,
+        recorder: Recorder,
+        sessions: Sessions,
+        leases: Leases,
+        tell_workers: Callable[[CutRun], None],
+    ) -> None:
+        self._policies = policies
+        self._recorder = recorder
+        self._sessions = sessions
+        self._leases = leases
+        self._tell_workers = tell_workers
+        self._kernel: Endpoint | None = None
+        self._creating = 0
+        self._expiring: set[asyncio.Task[None]] = set()
+        self.live: dict[RunId, LiveRun] = {}
+
+    async def restore(self, kernel: Endpoint) -> None:
+        """Read the runs back from the kernel, and take away what runs that are gone had."""
+        self._kernel = kernel
+        runs = (await kernel.request(ListRuns(), Runs)).runs
+        for run in runs:
+            self._add(run, RunState.LIVE)
+        self._leases.reconcile(frozenset(self.live))
+        if runs:
+            logger.info("%d runs read back from the kernel", len(runs))
+
+    @property
+    def kernel(self) -> Endpoint:
+        """The endpoint to kernel."""
+        if self._kernel is None:
+            raise AssertionError("kernel is there before anybody can ask")
+        return self._kernel
+
+    def find(self, run_id: RunId) -> LiveRun | None:
+        """Return a run that the kernel holds."""
+        return self.live.get(run_id)
+
+    async def create(self, peer: Peer, loop_name: str, argv: tuple[str, ...]) -> Run:
+        """Make a run; it is recorded before this returns, and has no process yet.
+
+        Raises:
+            RunRefused: not allowed, not recordable, or the kernel said no.
+        """
+        loop = self._allowed(peer, loop_name)
+        message = CreateRun(_new_id(), loop.name, peer.initiator, redact(argv), clock.unix_ms())
+        return await self._make(message, RunState.CREATED)
+
+    async def register(self, peer: Peer, loop_name: str, path: str) -> Run:
+        """Make an existing cgroup a run.
+
+        Raises:
+            RunRefused: not allowed, not recordable, or the kernel said no.
+        """
+        if not peer.is_root:
+            raise RunRefused(
+                Reason.POLICY_DENIED,
+                "only root may register a cgroup",
+                "Use `loopwarden run`, or ask an administrator.",
+            )
+        loop = self._allowed(peer, loop_name)
+        message = RegisterCgroup(
+            _new_id(), loop.name, peer.initiator, path, loop.adopt_joiners, clock.unix_ms()
+        )
+        return await self._make(message, RunState.LIVE)
+
+    async def admit(self, run_id: RunId, pidfd: int) -> None:
+        """Let the first process in.
+
+        Raises:
+            RunRefused: the kernel said no.
+        """
+        live = self.live.get(run_id)
+        if live is None or live.state is not RunState.CREATED:
+            raise RunRefused(Reason.RUN_UNKNOWN, "this run takes no first process", "Start anew.")
+        try:
+            await self.kernel.request(Admit(run_id), Done, fds=(pidfd,))
+        except RequestFailed as error:
+            raise _refused_by_kernel(error) from error
+        if live.state is RunState.CREATED:
+            live.move(RunState.LIVE)
+
+    async def revoke(self, run_id: RunId, reason: Reason) -> None:
+        """End a run's access now; a launched run's processes are ended too.
+
+        Raises:
+            RunRefused: the kernel could not; the workers have cut what they have all the same.
+        """
+        live = self.live[run_id]
+        if live.state in {RunState.CREATED, RunState.LIVE}:
+            live.move(RunState.REVOKED)
+        live.ended_because = reason
+        self._cut(run_id, reason)
+        try:
+            kill = live.run.tier is not Tier.REGISTERED
+            await self.kernel.request(RevokeRun(run_id, kill), Done)
+        except RequestFailed as error:
+            raise _refused_by_kernel(error) from error
+
+    def finish(self, run_id: RunId, reason: Reason) -> asyncio.Task[None] | None:
+        """The run is over: cut, take away, record, forget. Once, whoever asks."""
+        live = self.live.get(run_id)
+        if live is None:
+            return None
+        if live.finishing is None:
+            if live.ended_because is Reason.RUN_ENDED:
+                live.ended_because = reason
+            if live.timer is not None:
+                live.timer.cancel()
+            self._cut(run_id, live.ended_because)
+            live.finishing = asyncio.get_running_loop().create_task(self._finish(live))
+        return live.finishing
+
+    def policy_changed(self, loops: tuple[LoopName, ...]) -> None:
+        """Cut the runs whose permission changed; their next connection gets the new grant."""
+        for run_id, live in self.live.items():
+            if live.run.loop in loops and live.finishing is None:
+                self._tell_workers(CutRun(run_id, Reason.POLICY_CHANGED))
+                self._leases.forget(run_id)
+
+    def _allowed(self, peer: Peer, name: str) -> LoopPolicy:
+        refusal = self._recorder.refusal
+        if refusal:
+            raise RunRefused(
+                Reason.RECORD_FAILED, refusal, "See `loopwarden status`, and the daemon's journal."
+            )
+        loop = self._policies.loop(name)
+        if loop is None:
+            known = ", ".join(sorted(self._policies.policy.loops)[:20]) or "none"
+            raise RunRefused(
+                Reason.POLICY_DENIED,
+                f"the policy has no loop {name[:64]!r} (it has: {known})",
+                f"Add it to a file in {self._policies.directory}, then `loopwarden policy reload`.",
+            )
+        if not may_start(loop, peer):
+            raise RunRefused(
+                Reason.POLICY_DENIED,
+                f"{peer.initiator.user} may not start loop {loop.name}",
+                f"Add {{user: {peer.initiator.user}}} to 'who' of loop {loop.name} in the policy.",
+            )
+        if len(self.live) + self._creating >= RUNS_MAX:
+            raise RunRefused(Reason.OVERLOADED, f"{RUNS_MAX} runs are live", "Wait for one to end.")
+        return loop
+
+    async def _make(self, message: CreateRun | RegisterCgroup, state: RunState) -> Run:
+        self._creating += 1
+        try:
+            run = (await self.kernel.request(message, RunCreated)).run
+        except RequestFailed as error:
+            raise _refused_by_kernel(error) from error
+        finally:
+            self._creating -= 1
+        self._add(run, state)
+        try:
+            await self._recorder.record(RunStarted(run))
+        except Unrecorded as error:
+            self.finish(run.run_id, Reason.RECORD_FAILED)
+            raise RunRefused(
+                Reason.RECORD_FAILED,
+                f"the run could not be recorded: {error}",
+                "See `loopwarden status`, and the daemon's journal.",
+            ) from error
+        logger.info("run %s of loop %s by %s", run.run_id, run.loop, run.initiator.user)
+        return run
+
+    def _add(self, run: Run, state: RunState) -> None:
+        live = LiveRun(run, state)
+        self.live[run.run_id] = live
+        loop = self._policies.loop(run.loop)
+        if loop is not None and loop.max_duration_s:
+            live.expires_ms = run.started_ms + 1000 * loop.max_duration_s
+            delay_s = max(0.0, (live.expires_ms - clock.unix_ms()) / 1000)
+            event_loop = asyncio.get_running_loop()
+            live.timer = event_loop.call_later(delay_s, self._expire, run.run_id)
+
+    def _expire(self, run_id: RunId) -> None:
+        live = self.live.get(run_id)
+        if live is None or live.finishing is not None:
+            return
+        logger.warning("run %s of loop %s: max_duration reached", run_id, live.run.loop)
+        if live.run.tier is Tier.REGISTERED or live.state is RunState.CREATED:
+            self.finish(run_id, Reason.TIMED_OUT)
+            return
+        task = asyncio.ensure_future(self._revoke_expired(run_id))
+        live.timer = None
+        self._expiring.add(task)
+        task.add_done_callback(self._expiring.discard)
+
+    async def _revoke_expired(self, run_id: RunId) -> None:
+        delay_s = FINISH_RETRY_FIRST_S
+        while run_id in self.live:
+            try:
+                await self.revoke(run_id, Reason.TIMED_OUT)
+                return
+            except RunRefused as error:
+                logger.warning("run %s cannot be ended yet: %s", run_id, error.detail)
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, FINISH_RETRY_MOST_S)
+
+    def _cut(self, run_id: RunId, reason: Reason) -> None:
+        self._tell_workers(CutRun(run_id, reason))
+        self._sessions.run_gone(run_id)
+        self._leases.run_ended(run_id)
+
+    async def _finish(self, live: LiveRun) -> None:
+        """Stop the flows, then record the end, then forget; a refusing kernel is asked again."""
+        run_id = live.run.run_id
+        delay_s = FINISH_RETRY_FIRST_S
+        recorded = False
+        while True:
+            try:
+                await self.kernel.request(RevokeRun(run_id, kill=False), Done)
+                if not recorded:
+                    self._recorder.note(RunEnded(run_id, live.ended_because))
+                    recorded = True
+                await self.kernel.request(RemoveRun(run_id), Done)
+                break
+            except (RequestFailed, TimeoutError) as error:
+                logger.warning("run %s is not removed yet: %s", run_id, error)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, FINISH_RETRY_MOST_S)
+        live.state = RunState.ENDED
+        del self.live[run_id]
+        self._leases.run_removed(run_id)
+        logger.info("run %s ended: %s", run_id, live.ended_because)
+
+
+def _new_id() -> RunId:
+    return RunId(clock.fresh_ulid())
+
+
+def _refused_by_kernel(error: RequestFailed) -> RunRefused:
+    return RunRefused(
+        error.failed.reason,
+        error.failed.detail,
+        "See `loopwarden doctor`, and the daemon's journal.",
+    )

@@ -1,0 +1,228 @@
+"""The broker's process: wires its parts to kernel, the workers, the reporter and the CLI."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import functools
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from agent.broker import workers
+from agent.broker.api import Api, Parts
+from agent.broker.ca import HostCa, load_or_make
+from agent.broker.journal import Journal
+from agent.broker.leases import Leases
+from agent.broker.loops import Loops
+from agent.broker.memory import lock_memory
+from agent.broker.policies import Policies
+from agent.broker.recorder import Recorder
+from agent.broker.server import Server, listen
+from agent.broker.sessions import Sessions
+from agent.broker.sources import BrokerClient, systemd_credentials
+from agent.broker.trust import write_trust
+from agent.config.daemon import Daemon
+from agent.ipc import messages
+from agent.ipc.endpoint import Endpoint, PeerGone, Received, Receiver
+from agent.ipc.messages import CutRun, Durable, PolicyNames, RunEmptied, SessionBegan, SpoolState
+from agent.ipc.role import run_role
+from agent.model.audit import Alarm
+from agent.model.ids import LoopName
+from agent.model.reason import Reason
+from agent.model.secret import Secret
+from agent.policy.errors import PolicyError
+from agent.runtime import clock, confine
+
+logger = logging.getLogger(__name__)
+
+
+class Prepared:
+    """What was opened as root, before power was given up."""
+
+    sock: socket.socket | None = None
+    systemd: dict[str, Secret] = {}  # noqa: RUF012 - filled once, by prepare
+
+
+def prepare(config: Daemon) -> None:
+    """As root: open the control socket, read systemd's credentials, allow memory to be locked.
+
+    Raises:
+        OSError: any of it can't be done.
+    """
+    account = confine.account(config.users.broker)
+    config.trust_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    config.broker_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        for directory in (config.trust_dir, config.broker_dir):
+            os.chown(directory, account.uid, account.gid)
+    group = confine.group_id(config.control_group) if config.control_group else -1
+    mode = 0o660 if config.control_group else 0o666
+    Prepared.sock = listen(str(config.control_socket), mode, group)
+    try:
+        Prepared.systemd = systemd_credentials(os.environ.get("CREDENTIALS_DIRECTORY", ""))
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    lock_memory()
+
+
+class Broker:
+    """The role; see Role in agent/ipc/role.py."""
+
+    def __init__(self, config: Daemon, _name: str) -> None:
+        self._config = config
+        self._server: Server | None = None
+        self._parts: Parts | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, kernel: Endpoint) -> None:
+        """Read everything back, then serve.
+
+        Raises:
+            OSError: a file of ours can't be used.
+            ValueError: the CA's files are no pair.
+        """
+        config = self._config
+        recorder, sessions = Recorder(), Sessions()
+        policies = Policies(directory=Path(config.policy_dir))
+        journal = Journal(config.broker_dir / "leases.journal")
+        if journal.bad_lines:
+            detail = f"lease journal: {journal.bad_lines} bad lines, kept in leases.quarantine"
+            recorder.alarm(Alarm.SPOOL_QUARANTINED, detail)
+        client = BrokerClient(Prepared.systemd, dict(os.environ))
+        leases = Leases(journal, client, recorder.note)
+        loops = Loops(policies, recorder, sessions, leases, self._cut)
+        ca = self._open_ca()
+        self._parts = Parts(
+            policies=policies,
+            recorder=recorder,
+            sessions=sessions,
+            leases=leases,
+            loops=loops,
+            ca=ca,
+        )
+        with contextlib.suppress(PolicyError):  # nothing is allowed until it is repaired
+            self._reload()
+        await loops.restore(kernel)
+        event_loop = asyncio.get_running_loop()
+        event_loop.add_signal_handler(signal.SIGHUP, self._hangup)
+        if Prepared.sock is not None:
+            api = Api(config, self._parts, self._reload)
+            self._server = Server(Prepared.sock, api.answer, api.caller_gone)
+
+    def wired(self, peer: str, sock: socket.socket) -> None:
+        """A new end to the reporter or a worker."""
+        parts = self.parts
+        if peer == "reporter":
+            parts.reporter = self._endpoint(sock, peer, self._from_reporter)
+            parts.recorder.wired(parts.reporter)
+            return
+        old = parts.workers.pop(peer, None)
+        if old is not None:
+            old.close()
+            parts.sessions.worker_gone(peer)
+
+        endpoint = self._endpoint(sock, peer, functools.partial(workers.receive, parts, peer))
+        parts.workers[peer] = endpoint
+        self._send_names(endpoint)
+
+    def receive(self, received: Received) -> None:
+        """A message of kernel."""
+        parts = self.parts
+        received.close_fds()
+        match received.message:
+            case SessionBegan(worker, attribution):
+                parts.sessions.began(worker, attribution)
+            case RunEmptied(run_id):
+                parts.loops.finish(run_id, Reason.RUN_ENDED)
+            case messages.Alarm(alarm, detail, run_id):
+                with contextlib.suppress(ValueError):
+                    parts.recorder.alarm(Alarm(alarm), detail, run_id)
+            case other:
+                logger.error("kernel sent %s", type(other).__name__)
+
+    async def drain(self, within_s: float) -> None:
+        """Take no new runs; what runs is governed by kernel and the next broker."""
+        del within_s
+        if self._server is not None:
+            self._server.close()
+        await self.parts.leases.settled()
+
+    @property
+    def parts(self) -> Parts:
+        """The parts, once started."""
+        if self._parts is None:
+            raise AssertionError("wired before started")
+        return self._parts
+
+    def _open_ca(self) -> HostCa:
+        now = dt.datetime.now(dt.UTC)
+        ca = load_or_make(self._config.broker_dir, socket.gethostname(), now)
+        roots = write_trust(self._config.trust_dir, ca.certificate)
+        if not roots:
+            logger.warning("no system roots found: runs trust our CA alone")
+        return ca
+
+    def _endpoint(self, sock: socket.socket, peer: str, receive: Receiver) -> Endpoint:
+        return Endpoint(
+            sock,
+            own="broker",
+            peer=peer,
+            receive=receive,
+            on_closed=lambda why: self._gone(peer, why),
+        )
+
+    def _gone(self, peer: str, why: str) -> None:
+        if why != "closed by peer":
+            self.parts.recorder.alarm(Alarm.PEER_VIOLATION, f"{peer}: {why}")
+        if peer == "reporter":
+            self.parts.reporter = None
+            self.parts.recorder.unwired()
+        else:
+            self.parts.workers.pop(peer, None)
+            self.parts.sessions.worker_gone(peer)
+
+    def _from_reporter(self, received: Received) -> None:
+        received.close_fds()
+        match received.message:
+            case Durable() as durable:
+                self.parts.recorder.durable(durable)
+            case SpoolState() as state:
+                self.parts.recorder.spool_state(state)
+
+    def _cut(self, message: CutRun) -> None:
+        for endpoint in tuple(self.parts.workers.values()):
+            with contextlib.suppress(PeerGone):  # its sessions are gone with it
+                endpoint.notify(message)
+
+    def _send_names(self, endpoint: Endpoint) -> None:
+        policies = self.parts.policies
+        with contextlib.suppress(PeerGone):
+            endpoint.notify(PolicyNames(policies.policy.revision, policies.names))
+
+    def _reload(self) -> tuple[LoopName, ...]:
+        """Load the policy; on change tell the workers and cut what changed."""
+        parts = self.parts
+        try:
+            changed = parts.policies.reload(clock.unix_ms())
+        except PolicyError as error:
+            first = str(error).split("\n", 1)[0]
+            detail = f"the last good policy stays in force: {first}"
+            parts.recorder.alarm(Alarm.POLICY_REJECTED, detail)
+            raise
+        for endpoint in tuple(parts.workers.values()):
+            self._send_names(endpoint)
+        parts.loops.policy_changed(changed)
+        logger.info("policy %s is in force", parts.policies.policy.revision[:12])
+        return changed
+
+    def _hangup(self) -> None:
+        with contextlib.suppress(PolicyError):  # alarmed; `status` shows it
+            self._reload()
+
+
+def main() -> int:
+    """Run the broker (started by the supervisor, not by hand)."""
+    return run_role(sys.argv[1:], lambda config: config.users.broker, Broker, prepare)

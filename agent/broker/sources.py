@@ -1,0 +1,86 @@
+"""What providers may read: the `Client` of the broker."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.broker.files import Untrusted, read_secret
+from agent.credentials.spec import SECRET_BYTES_MAX, CredentialError
+from agent.model.secret import Secret
+
+SYSTEMD_CREDENTIALS_MAX = 256
+
+
+class BrokerClient:
+    """Reads files, systemd's credentials and the environment; see `Client`."""
+
+    def __init__(self, systemd: Mapping[str, Secret], environment: Mapping[str, str]) -> None:
+        """Systemd holds what `systemd_credentials` read while we were root."""
+        self._systemd = systemd
+        self._environment = environment
+
+    async def file(self, path: str) -> Secret:
+        """See Client.file.
+
+        Raises:
+            CredentialError: the file can't be read or trusted.
+        """
+        try:
+            return Secret(read_secret(path, SECRET_BYTES_MAX))
+        except Untrusted as error:
+            raise CredentialError(str(error)) from error
+        except PermissionError as error:
+            raise CredentialError(
+                f"{path} can't be read by the broker (uid {os.geteuid()}): "
+                f"run `chown {os.geteuid()} {path}`, mode 0600"
+            ) from error
+        except OSError as error:
+            raise CredentialError(f"{path}: {error.strerror}", transient=True) from error
+
+    async def systemd_credential(self, name: str) -> Secret:
+        """See Client.systemd_credential.
+
+        Raises:
+            CredentialError: there is none of that name.
+        """
+        if name not in self._systemd:
+            raise CredentialError(
+                f"systemd gave no credential {name!r}: add LoadCredential={name}:FILE to "
+                "loopwarden.service and restart it"
+            )
+        return self._systemd[name]
+
+    async def environment(self, name: str) -> Secret:
+        """See Client.environment.
+
+        Raises:
+            CredentialError: it is not set.
+        """
+        value = self._environment.get(name)
+        if value is None:
+            raise CredentialError(f"the broker's environment has no variable {name}")
+        raw = os.fsencode(value)
+        if len(raw) > SECRET_BYTES_MAX:
+            raise CredentialError(f"{name} has more than {SECRET_BYTES_MAX} bytes")
+        return Secret(raw)
+
+
+def systemd_credentials(directory: str) -> dict[str, Secret]:
+    """Return what $CREDENTIALS_DIRECTORY holds: read as root, for the service's user may not.
+
+    Raises:
+        OSError: a file can't be read.
+        ValueError: a file is too large, or there are more than SYSTEMD_CREDENTIALS_MAX.
+    """
+    if not directory:
+        return {}
+    names = sorted(os.listdir(directory))
+    if len(names) > SYSTEMD_CREDENTIALS_MAX:
+        raise ValueError(f"{directory} has more than {SYSTEMD_CREDENTIALS_MAX} credentials")
+    found: dict[str, Secret] = {}
+    for name in names:
+        data = Path(directory, name).read_bytes()
+        if len(data) > SECRET_BYTES_MAX:
+            raise ValueError(f"{directory}/{name} has more than {SECRET_BYTES_MAX} bytes")
+        found[name] = Secret(data)
+    return found

@@ -1,0 +1,163 @@
+"""What a run is to trust: ca.pem, ca-bundle.pem, and certs/, which stands in for /etc/ssl/certs.
+
+Everything here is public. certs/ has the host's own entries, our CA under its OpenSSL hash, and,
+where the host has one, a Java trust store with our CA added.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat, pkcs12
+from cryptography.x509.oid import NameOID
+
+SYSTEM_BUNDLES = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian, Alpine, Arch
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),  # Fedora
+    Path("/etc/ssl/ca-bundle.pem"),  # openSUSE
+    Path("/etc/ssl/cert.pem"),
+)
+SYSTEM_CERTS = Path("/etc/ssl/certs")
+ENTRIES_MAX = 4_096
+FILE_BYTES_MAX = 8 << 20
+JAVA_PASSWORD = b"changeit"  # Java's documented default: the store holds nothing secret
+
+
+def write_trust(directory: Path, ca: x509.Certificate) -> int:
+    """Write the trust directory; return how many system roots the bundle has.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    ca_pem = ca.public_bytes(Encoding.PEM)
+    roots = system_roots()
+    bundle = roots + (b"" if not roots or roots.endswith(b"\n") else b"\n") + ca_pem
+    directory.mkdir(mode=0o755, exist_ok=True)
+    directory.chmod(0o755)
+    _replace(directory / "ca.pem", ca_pem)
+    _replace(directory / "ca-bundle.pem", bundle)
+    _write_certs(directory / "certs", ca, ca_pem, bundle)
+    return roots.count(b"-----BEGIN CERTIFICATE-----")
+
+
+def system_roots() -> bytes:
+    """Return the host's bundle of roots, empty when it has none."""
+    for path in SYSTEM_BUNDLES:
+        with contextlib.suppress(OSError):
+            return path.read_bytes()
+    return b""
+
+
+def openssl_hash(name: x509.Name) -> str:
+    """Return OpenSSL's X509_NAME_hash of a name, the stem of a CApath entry.
+
+    The canonical form (crypto/x509/x_name.c): each attribute as a lower-case UTF8String with
+    single spaces, the RDN sets one after another without the outer sequence; SHA-1, its first
+    four bytes as a little-endian number.
+    """
+    form = b"".join(
+        _der(0x31, b"".join(sorted(_attribute(each) for each in relative)))
+        for relative in name.rdns
+    )
+    digest = hashlib.sha1(form, usedforsecurity=False).digest()
+    return f"{int.from_bytes(digest[:4], 'little'):08x}"
+
+
+def _attribute(attribute: x509.NameAttribute[str | bytes]) -> bytes:
+    if attribute.oid != NameOID.COMMON_NAME or not isinstance(attribute.value, str):
+        raise ValueError("only common names are hashed here")
+    text = " ".join(attribute.value.lower().split())
+    return _der(0x30, _der(0x06, b"\x55\x04\x03") + _der(0x0C, text.encode()))
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    if len(content) >= 128:
+        raise ValueError("a longer name than ours")
+    return bytes((tag, len(content))) + content
+
+
+def _write_certs(directory: Path, ca: x509.Certificate, ca_pem: bytes, bundle: bytes) -> None:
+    """Build the directory beside the old one, then fill the old one's place entry by entry.
+
+    Runs have it mounted: it must stay the same directory, and never lack its bundle.
+    """
+    fresh = directory.with_name("certs.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o755)
+    if SYSTEM_CERTS.is_dir():
+        _copy_entries(SYSTEM_CERTS, fresh)
+    for name in ("ca-certificates.crt", "ca-bundle.crt", "ca-bundle.pem"):
+        if name == "ca-certificates.crt" or (fresh / name).exists():
+            _replace(fresh / name, bundle)
+    _replace(fresh / "loopwarden.pem", ca_pem)
+    stem = openssl_hash(ca.subject)
+    number = next(n for n in range(ENTRIES_MAX) if not os.path.lexists(fresh / f"{stem}.{n}"))
+    (fresh / f"{stem}.{number}").symlink_to("loopwarden.pem")
+    _write_java(fresh / "java", bundle)
+    directory.mkdir(mode=0o755, exist_ok=True)
+    _move_entries(fresh, directory)
+    shutil.rmtree(fresh)
+
+
+def _move_entries(fresh: Path, directory: Path) -> None:
+    kept = set(os.listdir(fresh))
+    for name in sorted(kept):
+        source, place = fresh / name, directory / name
+        if source.is_dir() and not source.is_symlink():
+            place.mkdir(mode=0o755, exist_ok=True)
+            _move_entries(source, place)
+        else:
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            source.rename(place)
+    for name in set(os.listdir(directory)) - kept:
+        stale = directory / name
+        if stale.is_dir() and not stale.is_symlink():
+            shutil.rmtree(stale)
+        else:
+            stale.unlink()
+
+
+def _copy_entries(source: Path, place: Path) -> None:
+    """Copy links as links (they are relative, or lead out of the directory) and public files."""
+    for name in sorted(os.listdir(source))[:ENTRIES_MAX]:
+        entry = source / name
+        with contextlib.suppress(OSError):  # what we may not read, a run may not either
+            status = entry.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                (place / name).symlink_to(entry.readlink())
+            elif stat.S_ISREG(status.st_mode) and status.st_size <= FILE_BYTES_MAX:
+                _replace(place / name, entry.read_bytes())
+
+
+def _write_java(directory: Path, bundle: bytes) -> None:
+    """Make the store that Debian's and Ubuntu's Java reads (/etc/ssl/certs/java/cacerts)."""
+    make = getattr(pkcs12, "serialize_java_truststore", None)
+    if make is None or not (SYSTEM_CERTS / "java").is_dir():
+        return  # a library before 45, or a host without Java's directory
+    certificates = [
+        pkcs12.PKCS12Certificate(each, f"root-{number}".encode())
+        for number, each in enumerate(x509.load_pem_x509_certificates(bundle))
+    ]
+    encryption = (
+        PrivateFormat.PKCS12.encryption_builder()
+        .kdf_rounds(10_000)
+        .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+        .hmac_hash(hashes.SHA256())
+        .build(JAVA_PASSWORD)
+    )
+    directory.mkdir(mode=0o755, exist_ok=True)
+    _replace(directory / "cacerts", make(certificates, encryption))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f"{path.name}.tmp")
+    fresh.unlink(missing_ok=True)
+    fresh.write_bytes(data)
+    fresh.chmod(0o644)
+    fresh.rename(path)
