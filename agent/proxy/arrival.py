@@ -1,0 +1,119 @@
+"""From an accepted socket to a session that is served: whose is it, and what for?"""
+
+import asyncio
+import logging
+import socket
+from dataclasses import dataclass
+
+from agent.ipc.endpoint import PeerGone, RequestFailed
+from agent.ipc.messages import Attribute, Attributed, Authorize, Authorized
+from agent.model.audit import SessionOpened, SessionRefused
+from agent.model.flow import Attribution, Endpoint, Unattributed
+from agent.model.ids import SessionId
+from agent.model.reason import Reason
+from agent.proxy.accept import original_destination, reset
+from agent.proxy.greeting import Greeting
+from agent.proxy.services import Services
+from agent.proxy.session import Session, State
+from agent.runtime.clock import fresh_ulid, monotonic_ns
+
+ATTRIBUTE_TIMEOUT_S = 5.0
+AUTHORIZE_TIMEOUT_S = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class Refused(Exception):
+    """The connection is nobody's, or cannot be served: reset, and recorded."""
+
+    def __init__(self, reason: Reason, detail: str, session_id: SessionId | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.flow = Unattributed(session_id or SessionId(fresh_ulid()), detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Serves accepted sockets."""
+
+    services: Services
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Find out whose the connection is, and hand it to a greeting or reset it."""
+        try:
+            attribution = await self._attribute(sock)
+            session = await self._authorize(attribution)
+        except Refused as refusal:
+            self.services.recorder.record(SessionRefused(refusal.flow, refusal.reason))
+            reset(sock)
+            return
+        except BaseException:
+            reset(sock)
+            raise
+        await self._begin(sock, *session)
+
+    async def _attribute(self, sock: socket.socket) -> Attribution:
+        destination = original_destination(sock)
+        if destination is None:
+            raise Refused(Reason.UNATTRIBUTED, "connected to our own listener directly")
+        mark = sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK)
+        question = Attribute(mark, destination.address, destination.port)
+        try:
+            answer = await self.services.peers.kernel.request(
+                question, Attributed, timeout_s=ATTRIBUTE_TIMEOUT_S
+            )
+        except (RequestFailed, TimeoutError) as error:
+            raise Refused(Reason.UNATTRIBUTED, f"{destination}: {error or 'no answer'}") from error
+        except PeerGone as error:
+            raise Refused(Reason.UNATTRIBUTED, f"{destination}: kernel is gone") from error
+        return _own(answer, destination)
+
+    async def _authorize(self, attribution: Attribution) -> tuple[Session, Authorized]:
+        session_id = attribution.session_id
+        if not self.services.sessions.has_room(attribution.run_id):
+            raise Refused(Reason.OVERLOADED, "the run has too many connections", session_id)
+        try:
+            answer = await self.services.peers.require_broker().request(
+                Authorize(session_id), Authorized, timeout_s=AUTHORIZE_TIMEOUT_S
+            )
+        except RequestFailed as error:
+            raise Refused(error.failed.reason, error.failed.detail, session_id) from error
+        except (PeerGone, TimeoutError) as error:
+            raise Refused(Reason.INTERNAL, "the broker does not answer", session_id) from error
+        grant = answer.grant
+        if grant is not None and (grant.run_id, grant.loop) != (attribution.run_id, answer.loop):
+            raise Refused(Reason.INTERNAL, "the grant is another run's", session_id)
+        session = Session(attribution, answer.loop, grant, monotonic_ns())
+        session.become(State.AUTHORIZED)
+        return session, answer
+
+    async def _begin(self, sock: socket.socket, session: Session, answer: Authorized) -> None:
+        """From here on there is a session, which is closed exactly once."""
+        target = None if session.grant is None else session.grant.target.name
+        self.services.recorder.record(SessionOpened(session.attribution, session.loop, target))
+        greeting = Greeting(self.services, session, answer)
+        self.services.sessions.opened(greeting)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: greeting, sock)
+        except OSError:
+            sock.close()
+            self.services.sessions.closed(greeting, Reason.DOWNSTREAM_CLOSED)
+
+
+def _own(answer: Attributed, destination: Endpoint) -> Attribution:
+    """Return the attribution, if it is one and of this flow.
+
+    Raises:
+        Refused: it is not.
+    """
+    attribution = answer.attribution
+    if attribution is None:
+        flow = answer.unattributed
+        if flow is None:
+            raise Refused(Reason.UNATTRIBUTED, f"{destination}: an empty answer")
+        raise Refused(Reason.UNATTRIBUTED, flow.detail, flow.session_id)
+    if attribution.destination != destination:
+        detail = f"{destination}: recorded as {attribution.destination}"
+        raise Refused(Reason.DESTINATION_MISMATCH, detail, attribution.session_id)
+    return attribution

@@ -1,0 +1,201 @@
+"""One connection as the driver sees it: bytes in, bytes out, pressure, end. Clear text here.
+
+A raw asyncio Protocol, not a stream: a chunk costs one call. TLS is `secure.py`, the same to its
+owner.
+"""
+
+import asyncio
+from enum import IntFlag
+from typing import Protocol, cast
+
+from agent.wire.side import Side
+
+WRITE_HIGH_BYTES = 256 << 10  # unsent bytes at which the other side is no longer read
+WRITE_LOW_BYTES = 64 << 10  # at which it is read again
+LINGER_S = 1.0  # after our FIN: how long what the peer still sends is read and thrown away
+LINGER_BYTES_MAX = 1 << 20  # and how much of it, so that it reads our last words (RFC 9112 9.6)
+FLUSH_S = 30.0  # how long a peer may take to read our last words
+
+
+class Hold(IntFlag):
+    """Why a channel is not read."""
+
+    NONE = 0
+    RELAY = 1  # it said Pause
+    PRESSURE = 2  # the other side does not keep up
+
+
+class Owner(Protocol):
+    """Whoever a channel's events are for."""
+
+    def arrived(self, channel: "Channel", data: bytes) -> None:
+        """Bytes came, never empty."""
+
+    def ended(self, channel: "Channel") -> None:
+        """The peer will send no more (once)."""
+
+    def lost(self, channel: "Channel") -> None:
+        """The connection is gone (once, and last)."""
+
+    def pressed(self, channel: "Channel", *, high: bool) -> None:
+        """Unsent bytes went over WRITE_HIGH_BYTES, or under WRITE_LOW_BYTES again."""
+
+
+class Nobody:
+    """The owner of a channel that is closing: reads, so that the peer is not reset, and drops."""
+
+    def arrived(self, channel: "Channel", data: bytes) -> None:
+        """Count, and give up on a peer that goes on sending."""
+        channel.lingered_bytes += len(data)
+        if channel.lingered_bytes > LINGER_BYTES_MAX:
+            channel.abort()
+
+    def ended(self, channel: "Channel") -> None:
+        """Both have said their last."""
+        channel.abort_when_flushed()
+
+    def lost(self, channel: "Channel") -> None:
+        """Nothing is left to do."""
+
+    def pressed(self, channel: "Channel", *, high: bool) -> None:
+        """Flushing has its own deadline."""
+
+
+NOBODY = Nobody()
+
+
+class Channel(asyncio.Protocol):
+    """A clear-text connection."""
+
+    __slots__ = (
+        "_closing",
+        "_event_loop",
+        "_has_ended",
+        "_holds",
+        "_linger",
+        "lingered_bytes",
+        "owner",
+        "side",
+        "transport",
+    )
+    encrypted = False
+
+    def __init__(self, side: Side, owner: Owner) -> None:
+        self._event_loop = asyncio.get_running_loop()
+        self.side = side
+        self.owner: Owner = owner
+        self.transport: asyncio.Transport | None = None
+        self.lingered_bytes = 0
+        self._holds = Hold.NONE
+        self._has_ended = False
+        self._closing = False
+        self._linger: asyncio.TimerHandle | None = None
+
+    # asyncio's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self.adopt(cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self.owner.arrived(self, data)
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol: the connection stays half open."""
+        self._end()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._release()
+        self._end()
+        self.owner.lost(self)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self.owner.pressed(self, high=True)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self.owner.pressed(self, high=False)
+
+    # the owner's calls
+
+    @property
+    def open(self) -> bool:
+        """Whether it is connected, and nobody began to close it."""
+        return self.transport is not None and not self._closing
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the peer said that it will send no more."""
+        return self._has_ended
+
+    def adopt(self, transport: asyncio.Transport) -> None:
+        """Take over a transport (a new one, or one that another protocol peeked at)."""
+        self.transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+
+    def send(self, data: bytes) -> None:
+        """Write, without waiting."""
+        if self.transport is not None and not self._closing:
+            self.transport.write(data)
+
+    def hold(self, why: Hold) -> None:
+        """Do not read while there is a reason."""
+        if self._holds == Hold.NONE and self.transport is not None:
+            self.transport.pause_reading()
+        self._holds |= why
+
+    def release(self, why: Hold) -> None:
+        """Read again when this was the last reason."""
+        if self._holds == Hold.NONE:
+            return
+        self._holds &= ~why
+        if self._holds == Hold.NONE and self.transport is not None and not self._has_ended:
+            self.transport.resume_reading()
+
+    def close(self, flush_s: float = FLUSH_S) -> None:
+        """Send what is unsent, say that no more comes, and let the peer read it."""
+        if self._closing:
+            return
+        self.owner = NOBODY
+        if self.transport is None:
+            return
+        self._last_word()
+        self._closing = True
+        self.release(Hold.RELAY | Hold.PRESSURE)
+        if self._has_ended:
+            self.abort_when_flushed()
+        else:
+            self.transport.write_eof()
+        pending = self.transport.get_write_buffer_size() > 0
+        self._linger = self._event_loop.call_later(
+            flush_s if pending else min(flush_s, LINGER_S), self.abort
+        )
+
+    def abort_when_flushed(self) -> None:
+        """Close once what is unsent is sent."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._closing = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _last_word(self) -> None:
+        """Say what the layer says before the end."""
+
+    def _end(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self.owner.ended(self)
+
+    def _release(self) -> None:
+        self.transport = None
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None

@@ -1,0 +1,409 @@
+"""The driver: performs a relay's commands on two channels, and tells it what happened.
+
+One driver a session. A turn feeds events to the relay until there are none, gathers what is to be
+sent to each side, and writes it once. What a relay asks of others (broker, reporter, dialling)
+is answered by an event of a later turn.
+"""
+
+import asyncio
+import collections
+import functools
+import logging
+from typing import assert_never
+
+from agent.model.audit import OperationDenied, OperationFinished, OperationIntended, Outcome
+from agent.model.ids import OperationId, RuleId
+from agent.model.lease import Lease
+from agent.model.reason import Reason
+from agent.model.verdict import Deny, Verdict
+from agent.policy.evaluate import evaluate
+from agent.proxy.channel import FLUSH_S, Channel, Hold
+from agent.proxy.leases import take_lease
+from agent.proxy.pool import PoolKey, Upstream
+from agent.proxy.services import Services
+from agent.proxy.session import Session, State
+from agent.proxy.upstream import Unreachable
+from agent.runtime.clock import monotonic_ns, unix_ms
+from agent.wire.commands import (
+    CloseUpstream,
+    Command,
+    Finish,
+    Judge,
+    OpenUpstream,
+    Pause,
+    RecordDenied,
+    RecordIntent,
+    RecordOutcome,
+    RequestLease,
+    Resume,
+    Send,
+    SetTimer,
+)
+from agent.wire.events import (
+    Cut,
+    Data,
+    Eof,
+    Event,
+    Judged,
+    Leased,
+    LeaseRefused,
+    Recorded,
+    RecordFailed,
+    Started,
+    TimedOut,
+    UpstreamFailed,
+    UpstreamOpened,
+)
+from agent.wire.relay import Relay
+from agent.wire.side import Side
+
+TIMERS_MAX = 16  # named timers of a session; one past it ends the session
+CUT_FLUSH_S = 0.025  # how long a cut session's last word may take
+EXPIRED = Deny(
+    RuleId("grant-expired"),
+    Reason.POLICY_DENIED,
+    "the grant of this session has expired",
+    "Connect again: a new session gets a new grant, if the policy still has one.",
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Driver:
+    """Owner of a session's two channels."""
+
+    def __init__(
+        self, services: Services, session: Session, relay: Relay, downstream: Channel
+    ) -> None:
+        if session.grant is None:
+            raise AssertionError("a session without a grant has no relay")
+        self._services = services
+        self.session = session
+        self._grant = session.grant
+        self._target = session.grant.target
+        self._relay = relay
+        self._downstream = downstream
+        self._upstream: Upstream | None = None
+        self._upstream_key: PoolKey | None = None
+        self._lease: Lease | None = None
+        self._events: collections.deque[Event] = collections.deque()
+        self._feeding = False
+        self._down: list[bytes] = []
+        self._up: list[bytes] = []
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._intents: dict[OperationId, bool] = {}  # intended, not finished → told to the relay
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._flush_s = FLUSH_S
+        self.finished = False
+
+    # what happens
+
+    def start(self, tls_name: str | None, first: bytes) -> None:
+        """Begin with what was read before there was a driver."""
+        self._downstream.owner = self
+        self._events.append(Started(tls_name))
+        if first:
+            self._events.append(Data(Side.DOWNSTREAM, first))
+        if self._downstream.has_ended:
+            self._events.append(Eof(Side.DOWNSTREAM))
+        self._turn()
+
+    def arrived(self, channel: Channel, data: bytes) -> None:
+        """See channel.Owner."""
+        self._feed(Data(channel.side, data))
+
+    def ended(self, channel: Channel) -> None:
+        """See channel.Owner."""
+        self._feed(Eof(channel.side))
+
+    def lost(self, channel: Channel) -> None:
+        """See channel.Owner. An upstream that is gone is given up by the relay (Eof came)."""
+        if channel.side is Side.DOWNSTREAM:
+            self.end(Reason.DOWNSTREAM_CLOSED)
+
+    def pressed(self, channel: Channel, *, high: bool) -> None:
+        """See channel.Owner."""
+        other = self._downstream
+        if channel.side is Side.DOWNSTREAM:
+            if self._upstream is None:
+                return
+            other = self._upstream.channel
+        if high:
+            other.hold(Hold.PRESSURE)
+        else:
+            other.release(Hold.PRESSURE)
+
+    def cut(self, reason: Reason) -> None:
+        """End now with this cause; the relay may say a last word."""
+        self._flush_s = CUT_FLUSH_S
+        self._feed(Cut(reason))
+        self.end(reason)
+
+    def drain(self) -> None:
+        """End when no operation is under way."""
+        self._draining = True
+        self._drain_if_idle()
+
+    def end(self, reason: Reason) -> None:
+        """Close both sides and the accounts, once."""
+        if self.finished:
+            return
+        self.finished = True
+        self._flush()
+        for timer in self._timers.values():
+            timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self._timers.clear()
+        self._events.clear()
+        self._leave_upstream(reusable=False)
+        self._downstream.close(self._flush_s)
+        self._settle_intents(reason)
+        self._lease = None
+        self._services.sessions.closed(self, reason)
+
+    # the turn
+
+    def _feed(self, event: Event) -> None:
+        if self.finished:
+            return
+        self._events.append(event)
+        if not self._feeding:
+            self._turn()
+
+    def _turn(self) -> None:
+        self._feeding = True
+        events = self._events
+        handle = self._relay.handle
+        try:
+            while events:
+                for command in handle(events.popleft(), monotonic_ns()):
+                    self._perform(command)
+        except Exception:
+            # a fault of ours: nothing of the session can be trusted to go on
+            logger.exception("session %s: the relay failed", self.session.session_id)
+            self.end(Reason.INTERNAL)
+        finally:
+            self._feeding = False
+        if self._down or self._up:
+            self._flush()
+        if self._draining:
+            self._drain_if_idle()
+
+    def _drain_if_idle(self) -> None:
+        if self._intents or self.finished:
+            return
+        self._draining = False
+        self._feed(Cut(Reason.DRAINING))
+        self.end(Reason.DRAINING)
+
+    def _perform(self, command: Command) -> None:  # noqa: PLR0912 - one branch a command
+        if self.finished:
+            raise AssertionError(f"{type(command).__name__} after Finish")
+        match command:
+            case Send(side, data):
+                (self._down if side is Side.DOWNSTREAM else self._up).append(data)
+            case Judge():
+                self._judge(command)
+            case RecordIntent():
+                self._intend(command)
+            case RecordOutcome(finished):
+                self._intents.pop(finished.operation_id, None)
+                self._services.recorder.record(finished)
+            case SetTimer(name, delay_s):
+                self._set_timer(name, delay_s)
+            case Pause(side):
+                self._flush()
+                self._hold(side)
+            case Resume(side):
+                self._release(side)
+            case RecordDenied():
+                self._record_denied(command)
+            case RequestLease():
+                self._spawn(self._request_lease(command))
+            case OpenUpstream():
+                self._open_upstream()
+            case CloseUpstream(reusable):
+                self._flush()
+                self._leave_upstream(reusable=reusable)
+            case Finish(reason):
+                self.end(reason)
+            case _:
+                assert_never(command)
+
+    def _flush(self) -> None:
+        if self._down:
+            data = self._down[0] if len(self._down) == 1 else b"".join(self._down)
+            self._down.clear()
+            self.session.downstream_bytes += len(data)
+            self._downstream.send(data)
+        if self._up:
+            data = self._up[0] if len(self._up) == 1 else b"".join(self._up)
+            self._up.clear()
+            if self._upstream is not None:
+                self.session.upstream_bytes += len(data)
+                self._upstream.channel.send(data)
+
+    # the commands
+
+    def _judge(self, command: Judge) -> None:
+        expires_ms = self._grant.expires_ms
+        if expires_ms and unix_ms() >= expires_ms:
+            verdict: Verdict = EXPIRED
+        else:
+            verdict = evaluate(self._grant, command.operation)
+        self._events.append(Judged(command.operation.operation_id, verdict))
+
+    def _intend(self, command: RecordIntent) -> None:
+        operation_id = command.operation.operation_id
+        self.session.operations += 1
+        self._intents[operation_id] = False
+        self._services.recorder.intend(
+            OperationIntended(
+                self.session.session_id,
+                self.session.run_id,
+                self.session.loop,
+                self._target.name,
+                command.operation,
+                command.rule,
+                command.lease_id,
+                self._target.durability,
+            ),
+            self._target.durability,
+            functools.partial(self._intended, operation_id),
+        )
+
+    def _intended(self, operation_id: OperationId, durable: bool) -> None:
+        if self.finished or operation_id not in self._intents:
+            return
+        if durable:
+            self._intents[operation_id] = True
+            self._feed(Recorded(operation_id))
+        else:
+            self._feed(RecordFailed(operation_id))
+
+    def _record_denied(self, command: RecordDenied) -> None:
+        self.session.operations += 1
+        self._intents.pop(command.operation.operation_id, None)
+        self._services.recorder.record(
+            OperationDenied(
+                self.session.session_id,
+                self.session.run_id,
+                self.session.loop,
+                self._target.name,
+                command.operation,
+                command.rule,
+                command.reason,
+                command.explanation,
+                command.status,
+            )
+        )
+
+    def _settle_intents(self, reason: Reason) -> None:
+        """Give an outcome to what the relay left open: no intent of ours stays without one."""
+        for operation_id, told in self._intents.items():
+            self._services.recorder.record(
+                OperationFinished(
+                    self.session.session_id,
+                    operation_id,
+                    Outcome.ABORTED if told else Outcome.DENIED,
+                    reason,
+                    "",
+                    0,
+                    0,
+                    0,
+                    "",
+                )
+            )
+        self._intents.clear()
+
+    def _set_timer(self, name: str, delay_s: float | None) -> None:
+        running = self._timers.pop(name, None)
+        if running is not None:
+            running.cancel()
+        if delay_s is None:
+            return
+        if len(self._timers) >= TIMERS_MAX:
+            raise AssertionError(f"more than {TIMERS_MAX} timers")
+        self._timers[name] = asyncio.get_running_loop().call_later(
+            delay_s, self._timed_out, name
+        )
+
+    def _timed_out(self, name: str) -> None:
+        self._timers.pop(name, None)
+        self._feed(TimedOut(name))
+
+    def _hold(self, side: Side) -> None:
+        if side is Side.DOWNSTREAM:
+            self._downstream.hold(Hold.RELAY)
+        elif self._upstream is not None:
+            self._upstream.channel.hold(Hold.RELAY)
+
+    def _release(self, side: Side) -> None:
+        if side is Side.DOWNSTREAM:
+            self._downstream.release(Hold.RELAY)
+        elif self._upstream is not None:
+            self._upstream.channel.release(Hold.RELAY)
+
+    # what takes time
+
+    def _spawn(self, work: collections.abc.Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _request_lease(self, command: RequestLease) -> None:
+        answer = await take_lease(self._services.peers, self.session, command.accepts)
+        if self.finished:
+            return
+        if isinstance(answer, LeaseRefused):
+            self._feed(answer)
+            return
+        self._lease = answer
+        if self.session.state is State.AUTHORIZED:
+            self.session.become(State.LEASED)
+        self._feed(Leased(answer))
+
+    def _open_upstream(self) -> None:
+        self._leave_upstream(reusable=False)
+        self._upstream_key = None
+        if self._lease is not None or self._target.shape is None:
+            pooled = self._services.pool.take(self._pool_key())
+            if pooled is not None:
+                self._events.append(self._opened(pooled))
+                return
+        self._spawn(self._dial())
+
+    async def _dial(self) -> None:
+        try:
+            upstream = await self._services.dialler.open(self._target)
+        except Unreachable as error:
+            self._feed(UpstreamFailed(error.reason, error.detail))
+            return
+        if self.finished:
+            upstream.channel.abort()
+            return
+        self._feed(self._opened(upstream))
+
+    def _opened(self, upstream: Upstream) -> UpstreamOpened:
+        self._upstream = upstream
+        upstream.channel.owner = self
+        return UpstreamOpened(upstream.address, upstream.channel.encrypted)
+
+    def _pool_key(self) -> PoolKey:
+        lease_id = None if self._lease is None else self._lease.lease_id
+        return PoolKey(
+            self.session.run_id, lease_id, self._target.name, self._grant.revision
+        )
+
+    def _leave_upstream(self, *, reusable: bool) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is None:
+            return
+        self._downstream.release(Hold.PRESSURE)
+        upstream.channel.release(Hold.RELAY | Hold.PRESSURE)
+        if reusable and not self.finished:
+            self._services.pool.give(self._pool_key(), upstream)
+        else:
+            upstream.channel.abort()

@@ -1,0 +1,82 @@
+"""The live sessions of a worker: bounded, found by run, closed exactly once."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from agent.model.audit import SessionClosed
+from agent.model.ids import RunId
+from agent.model.reason import Reason
+from agent.proxy.session import Session
+from agent.runtime.clock import monotonic_ns
+
+CONNECTIONS_MAX = 8_192  # of a worker; at it, connections wait in the kernel's backlog
+CONNECTIONS_A_RUN_MAX = 4_096  # one past it is reset, and recorded as overloaded
+
+
+class Live(Protocol):
+    """Whatever serves a session (a driver, or a refusal)."""
+
+    session: Session
+
+    def cut(self, reason: Reason) -> None:
+        """End now with this cause."""
+
+    def drain(self) -> None:
+        """End when nothing is under way."""
+
+
+class Sessions:
+    """The registry."""
+
+    def __init__(self, on_closed: Callable[[Session, SessionClosed], None]) -> None:
+        """on_closed is told once a session, with its last record."""
+        self._by_run: dict[RunId, set[Live]] = {}
+        self._count = 0
+        self._on_closed = on_closed
+
+    def __len__(self) -> int:
+        return self._count
+
+    def has_room(self, run_id: RunId) -> bool:
+        """Whether the run may have one more."""
+        return len(self._by_run.get(run_id, ())) < CONNECTIONS_A_RUN_MAX
+
+    def opened(self, live: Live) -> None:
+        """Know of one more."""
+        self._by_run.setdefault(live.session.run_id, set()).add(live)
+        self._count += 1
+
+    def replace(self, live: Live, successor: Live) -> None:
+        """The same session is served by another now."""
+        same = self._by_run[live.session.run_id]
+        same.remove(live)
+        same.add(successor)
+
+    def closed(self, live: Live, reason: Reason) -> None:
+        """Take the accounts of one that ended, once; again does nothing."""
+        last = live.session.close(reason, monotonic_ns())
+        if last is None:
+            return
+        same = self._by_run.get(live.session.run_id)
+        if same is not None and live in same:
+            self._count -= 1
+            same.remove(live)
+            if not same:
+                del self._by_run[live.session.run_id]
+        self._on_closed(live.session, last)
+
+    def cut_run(self, run_id: RunId, reason: Reason) -> None:
+        """End every session of a run now."""
+        for live in tuple(self._by_run.get(run_id, ())):
+            live.cut(reason)
+
+    def cut_all(self, reason: Reason) -> None:
+        """End every session now."""
+        for run_id in tuple(self._by_run):
+            self.cut_run(run_id, reason)
+
+    def drain(self) -> None:
+        """Let each end when nothing of it is under way."""
+        for same in tuple(self._by_run.values()):
+            for live in tuple(same):
+                live.drain()

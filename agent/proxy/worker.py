@@ -1,0 +1,191 @@
+"""One proxy worker: its peers, its listeners, its sessions."""
+
+import asyncio
+import logging
+import resource
+import socket
+from collections.abc import Coroutine
+
+from agent.config.daemon import Daemon
+from agent.ipc.endpoint import Endpoint, PeerGone, Received
+from agent.ipc.messages import CutRun, Durable, Listeners, PolicyNames, SessionEnded, SpoolState
+from agent.model.audit import SessionClosed
+from agent.model.reason import Reason
+from agent.proxy.accept import Acceptor
+from agent.proxy.arrival import Arrivals
+from agent.proxy.dial import Dialler
+from agent.proxy.leaves import Leaves
+from agent.proxy.peers import Peers
+from agent.proxy.pool import Pool
+from agent.proxy.recorder import Recorder
+from agent.proxy.services import Services
+from agent.proxy.session import Session
+from agent.proxy.sessions import CONNECTIONS_MAX, Sessions
+from agent.proxy.upstream import DialRules
+
+DESCRIPTORS_A_CONNECTION = 2  # downstream and upstream
+DESCRIPTORS_RESERVED = 256  # peers, listeners, DNS over TCP, idle upstream connections beyond use
+DRAIN_POLL_S = 0.02
+DRAIN_MARGIN_S = 0.5  # kept of the drain's time for the last records
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """The role `proxy@N` (see agent.ipc.role.Role)."""
+
+    def __init__(self, config: Daemon, name: str) -> None:
+        self._config = config
+        self._name = name
+        self._connections_max = connections_max(allow_descriptors())
+        self._serving: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    async def start(self, kernel: Endpoint) -> None:
+        """See Role."""
+        self._services = Services(
+            Peers(kernel),
+            Recorder(lambda _: self._balance()),
+            Sessions(self._closed),
+            Pool(),
+            Dialler(DialRules(frozenset({self._config.proxy_port, self._config.dns_port}))),
+            Leaves(),
+        )
+        self._arrivals = Arrivals(self._services)
+        self._acceptor = Acceptor(self._take)
+
+    def wired(self, peer: str, sock: socket.socket) -> None:
+        """See Role."""
+        match peer:
+            case "broker":
+                self._broker_gone("replaced")
+                self._services.peers.broker = Endpoint(
+                    sock,
+                    own=self._name,
+                    peer=peer,
+                    receive=self._from_broker,
+                    on_closed=self._broker_gone,
+                )
+            case "reporter":
+                self._services.recorder.wired(
+                    Endpoint(
+                        sock,
+                        own=self._name,
+                        peer=peer,
+                        receive=self._from_reporter,
+                        on_closed=self._reporter_gone,
+                    )
+                )
+            case _:
+                logger.error("wired to %s, which is no peer of a proxy", peer)
+                sock.close()
+
+    def receive(self, received: Received) -> None:
+        """See Role."""
+        match received.message:
+            case Listeners(tcp, dns_udp, dns_tcp):
+                socks = [socket.socket(fileno=fd) for fd in received.fds]
+                if len(socks) != tcp + dns_udp + dns_tcp:
+                    raise AssertionError(f"{len(socks)} descriptors for {received.message}")
+                self._acceptor.listen(socks[:tcp])
+                for sock in socks[tcp:]:
+                    sock.close()
+            case message:
+                logger.error("kernel sent a %s", type(message).__name__)
+                received.close_fds()
+
+    async def drain(self, within_s: float) -> None:
+        """See Role."""
+        self._draining = True
+        self._acceptor.close()
+        self._services.sessions.drain()
+        try:
+            async with asyncio.timeout(max(within_s - DRAIN_MARGIN_S, 0.0)):
+                while len(self._services.sessions) or self._serving:
+                    await asyncio.sleep(DRAIN_POLL_S)
+        except TimeoutError:
+            self._services.sessions.cut_all(Reason.DRAINING)
+        self._services.pool.close()
+        self._services.recorder.flush()
+        while not self._services.recorder.settled:
+            await asyncio.sleep(DRAIN_POLL_S)
+
+    def _take(self, sock: socket.socket) -> None:
+        self._spawn(self._arrivals.serve(sock))
+        self._balance()
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._serving.add(task)
+        task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._serving.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a connection was dropped", exc_info=task.exception())
+        self._balance()
+
+    def _balance(self) -> None:
+        """Accept while there is room for a connection and for its records."""
+        if self._draining:
+            return
+        count = len(self._services.sessions) + len(self._serving)
+        self._acceptor.set_open(
+            count < self._connections_max and self._services.recorder.accepting_connections
+        )
+
+    def _closed(self, session: Session, last: SessionClosed) -> None:
+        self._services.recorder.record(last)
+        broker = self._services.peers.broker
+        if broker is not None:
+            try:
+                broker.notify(SessionEnded(session.session_id))
+            except PeerGone:
+                logger.debug("the broker went away with session %s", session.session_id)
+        self._balance()
+
+    def _from_broker(self, received: Received) -> None:
+        match received.message:
+            case CutRun(run_id, reason):
+                self._services.sessions.cut_run(run_id, reason)
+                self._services.pool.drop_run(run_id)
+            case PolicyNames():
+                logger.debug("names of policy %s", received.message.revision[:12])
+            case message:
+                logger.error("the broker sent a %s", type(message).__name__)
+
+    def _from_reporter(self, received: Received) -> None:
+        match received.message:
+            case Durable():
+                self._services.recorder.durable(received.message)
+            case SpoolState():
+                self._services.recorder.spool_state(received.message)
+            case message:
+                logger.error("the reporter sent a %s", type(message).__name__)
+
+    def _broker_gone(self, why: str) -> None:
+        """Nobody could tell us that a run ended: its sessions end now, and all the others."""
+        broker, self._services.peers.broker = self._services.peers.broker, None
+        if broker is None:
+            return
+        logger.warning("broker: %s", why)
+        broker.close()
+        self._services.sessions.cut_all(Reason.INTERNAL)
+        self._services.pool.close()
+
+    def _reporter_gone(self, why: str) -> None:
+        logger.warning("reporter: %s", why)
+        self._services.recorder.unwired()
+
+
+def allow_descriptors() -> int:
+    """Raise the soft limit of descriptors to the hard one and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def connections_max(descriptors: int) -> int:
+    """Return how many connections a worker takes with so many descriptors."""
+    room = (descriptors - DESCRIPTORS_RESERVED) // DESCRIPTORS_A_CONNECTION
+    return max(1, min(CONNECTIONS_MAX, room))
