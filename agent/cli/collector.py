@@ -11,11 +11,11 @@ from agent.cli.collector_ask import ask
 from agent.cli.collector_settings import SettingsError, read_file, serve_settings, state_dir
 from agent.cli.collector_text import out
 from agent.cli.collector_time import parse_span_s
-from agent.collector.authority import AuthorityError, open_authority
+from agent.collector.authority import AuthorityError, give_to_owner, load_authority, open_authority
 from agent.collector.enrollment import EnrollmentRefused, join
 from agent.collector.main import serve
 from agent.collector.query import NotFound
-from agent.collector.store import StoreError, open_store, store_url
+from agent.collector.store import FILE_NAME, StoreError, open_store, store_url
 from agent.collector.tokens import create_token, fingerprint, utc_now
 from agent.runtime import log
 
@@ -60,6 +60,7 @@ def _init(arguments: argparse.Namespace) -> int:
     directory = state_dir(arguments)
     authority = open_authority(directory, utc_now())
     open_store(store_url(directory)).dispose()
+    give_to_owner(directory / FILE_NAME)
     facts = {"state_dir": str(directory), "ca_sha256": fingerprint(authority.ca)}
     _print_facts(facts, arguments)
     return 0
@@ -69,7 +70,7 @@ def _token(arguments: argparse.Namespace) -> int:
     if not 0 < len(arguments.host) <= NAME_CHARACTERS_MAX or not arguments.host.isprintable():
         raise ValueError(f"a host's name has 1 to {NAME_CHARACTERS_MAX} printable characters")
     now = utc_now()
-    authority = open_authority(state_dir(arguments), now)
+    authority = load_authority(state_dir(arguments))
     ttl_s = parse_span_s(arguments.ttl)
     token = create_token(authority, arguments.host, ttl_s, int(now.timestamp()))
     if arguments.json:
@@ -80,12 +81,12 @@ def _token(arguments: argparse.Namespace) -> int:
 
 
 def _enroll(arguments: argparse.Namespace) -> int:
-    token = arguments.token
-    if token == "-":
-        token = sys.stdin.read()
-    elif token.startswith("@"):
-        token = Path(token[1:]).read_text(encoding="ascii")
-    enrolled = join(arguments.collector, token.strip(), arguments.out)
+    given: str = arguments.token
+    if given == "-":
+        given = sys.stdin.read()
+    elif given.startswith("@"):
+        given = Path(given[1:]).read_text(encoding="ascii")
+    enrolled = join(arguments.collector, given.strip(), arguments.out)
     facts = {
         "host": enrolled.host_name,
         "host_id": enrolled.host_id,

@@ -65,7 +65,9 @@ def _enrolling(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     enroll = commands.add_parser("enroll", help="on a host: get its identity with a token")
     enroll.add_argument("--collector", required=True, metavar="HOST:PORT", help="enrolment port")
     enroll.add_argument("--token", required=True, help="the token, or @FILE, or - for stdin")
-    enroll.add_argument("--out", type=Path, required=True, metavar="DIR", help="key.pem, cert.pem …")
+    enroll.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for the three files"
+    )
     enroll.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -84,9 +86,7 @@ def _asking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     who.add_argument("--target", required=True)
     who.add_argument("--at", default="now", metavar="TIME", help="now, 2h (ago), or ISO 8601")
     _common(commands.add_parser("alarms", help="alarms of all hosts, newest first"))
-    _common(
-        commands.add_parser("verify", help="recompute all chains, name the first bad record")
-    )
+    _common(commands.add_parser("verify", help="recompute all chains, name the first bad record"))
 
 
 def _filters(command: argparse.ArgumentParser) -> argparse.ArgumentParser:

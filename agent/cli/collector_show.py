@@ -167,11 +167,8 @@ def _facts(row: Row) -> list[str]:
         ("target", f"{row['target'] or 'none'} at {row['destination']}"),
         ("opened", moment(row["opened_ms"])),
         ("closed", f"{moment(row['closed_ms'])} {row['reason']} {row['detail']}".strip()),
-        (
-            "bytes",
-            f"{size(row['downstream_bytes'])} to the loop, "
-            f"{size(row['upstream_bytes'])} to the target",
-        ),
+        ("to loop", size(row["downstream_bytes"])),
+        ("to target", size(row["upstream_bytes"])),
     ]
     return [f"  {name:<11} {clean(text)}" for name, text in facts]
 

@@ -1,6 +1,6 @@
 """Text for people: tables, times, sizes. Colours only on a terminal that wants them."""
 
-import datetime
+import datetime as dt
 import os
 import sys
 from collections.abc import Sequence
@@ -43,9 +43,7 @@ class Cell:
 
 def clean(text: str) -> str:
     """Return text without characters that could steer a terminal."""
-    return "".join(
-        letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text
-    )
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
 def table(
@@ -57,7 +55,11 @@ def table(
         max([len(title), *(len(row[column].text) for row in cells)])
         for column, title in enumerate(header)
     ]
-    lines = ["  ".join(paint(title.ljust(size), "dim") for title, size in zip(header, widths, strict=True))]
+    lines = [
+        "  ".join(
+            paint(title.ljust(size), "dim") for title, size in zip(header, widths, strict=True)
+        )
+    ]
     for row in cells:
         padded = [
             paint(cell.text, cell.colour) + " " * (size - len(cell.text))
@@ -77,7 +79,7 @@ def moment(unix_ms: int | None) -> str:
     """Return local time to the millisecond, "-" for none."""
     if not unix_ms:
         return "-"
-    at = datetime.datetime.fromtimestamp(unix_ms / 1000).astimezone()
+    at = dt.datetime.fromtimestamp(unix_ms / 1000).astimezone()
     return f"{at:%Y-%m-%d %H:%M:%S}.{unix_ms % 1000:03d}"
 
 

@@ -1,6 +1,6 @@
 """Times as people write them."""
 
-import datetime
+import datetime as dt
 import re
 
 _AGO = re.compile(r"(\d{1,6})([smhd])")
@@ -32,7 +32,7 @@ def parse_moment_ms(text: str, now_ms: int) -> int:
     if _AGO.fullmatch(text):
         return now_ms - parse_span_s(text) * 1000
     try:
-        at = datetime.datetime.fromisoformat(text)
+        at = dt.datetime.fromisoformat(text)
     except ValueError as error:
         raise ValueError(
             f"{text!r} is not a time: write now, 2h (ago) or 2026-11-30T14:05:00"

@@ -1,11 +1,11 @@
 """The collector's CA: its own server certificate, and one certificate a host.
 
-The CA's key never leaves the state directory. A host's certificate lasts HOST_DAYS; renewal
-without a new token is a later matter: enroll again with a new token for a new host name, or with
-the same name after `hosts` says that it is gone.
+The CA's key never leaves the state directory. A host's certificate lasts HOST_DAYS. Renewal
+over the certificate that is about to end is a later matter; until then a host is enrolled anew,
+under a new name, with a chain of its own.
 """
 
-import datetime
+import datetime as dt
 import os
 import re
 from dataclasses import dataclass
@@ -22,8 +22,9 @@ SERVER_NAME = "loopwarden-collector"  # what agents verify, whatever the address
 HOST_URI = re.compile(r"loopwarden:host:([0-7][0-9A-HJKMNP-TV-Z]{25})")
 CA_DAYS = 3650
 SERVER_DAYS = 825
+SERVER_RENEWAL = dt.timedelta(days=60)  # a start within so long of its end makes a new one
 HOST_DAYS = 365
-BACKDATE = datetime.timedelta(minutes=5)  # for hosts whose clock is behind
+BACKDATE = dt.timedelta(minutes=5)  # for hosts whose clock is behind
 REQUEST_BYTES_MAX = 8_192
 
 
@@ -37,8 +38,6 @@ class Authority:
 
     ca: x509.Certificate
     ca_key: ec.EllipticCurvePrivateKey
-    server_pem: bytes
-    server_key_pem: bytes
     token_key: ec.EllipticCurvePrivateKey
 
     @property
@@ -46,7 +45,7 @@ class Authority:
         """The CA's certificate."""
         return self.ca.public_bytes(serialization.Encoding.PEM)
 
-    def sign_host(self, request_pem: bytes, host_id: str, now: datetime.datetime) -> bytes:
+    def sign_host(self, request_pem: bytes, host_id: str, now: dt.datetime) -> bytes:
         """Return a certificate (PEM) for the request's key; names in the request are ignored.
 
         Raises:
@@ -85,27 +84,43 @@ def host_id_of(certificate_pem: bytes) -> str | None:
     return match[1] if match else None
 
 
-def open_authority(state_dir: Path, now: datetime.datetime) -> Authority:
+def open_authority(state_dir: Path, now: dt.datetime) -> Authority:
     """Load the CA, or create it; a server certificate near its end is replaced.
 
     Raises:
         AuthorityError: only a part of it is there, or it can't be read.
     """
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ca_path = state_dir / "ca.pem"
-    if not ca_path.exists():
+    if not (state_dir / "ca.pem").exists():
         _create(state_dir, now)
+    authority = load_authority(state_dir)
+    _renew_server(state_dir, authority, now)
+    return authority
+
+
+def load_authority(state_dir: Path) -> Authority:
+    """Load the CA and change nothing.
+
+    Raises:
+        AuthorityError: there is none, or it can't be read.
+    """
+    path = state_dir / "ca.pem"
+    if not path.exists():
+        raise AuthorityError(f"there is no CA in {state_dir}: start `serve`, or run `init`")
     try:
-        ca = x509.load_pem_x509_certificate(ca_path.read_bytes())
+        ca = x509.load_pem_x509_certificate(path.read_bytes())
         ca_key = _load_key(state_dir / "ca-key.pem")
-        token_key = _load_key(state_dir / "token-key.pem")
-    except (OSError, ValueError) as error:
+        return Authority(ca, ca_key, _load_key(state_dir / "token-key.pem"))
+    except (OSError, ValueError, TypeError) as error:
         raise AuthorityError(f"the CA in {state_dir} can't be read: {error}") from error
-    server_pem, server_key_pem = _server(state_dir, ca, ca_key, now)
-    return Authority(ca, ca_key, server_pem, server_key_pem, token_key)
 
 
-def _create(state_dir: Path, now: datetime.datetime) -> None:
+def server_pair(state_dir: Path) -> tuple[bytes, bytes]:
+    """Return the server's key and certificate, PEM, as gRPC wants them."""
+    return (state_dir / "server-key.pem").read_bytes(), (state_dir / "server.pem").read_bytes()
+
+
+def _create(state_dir: Path, now: dt.datetime) -> None:
     """Make the keys, then the CA; ca.pem is last, so its presence means that all is there."""
     ca_key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
@@ -118,38 +133,48 @@ def _create(state_dir: Path, now: datetime.datetime) -> None:
         .add_extension(_ca_usage(), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
-    place(state_dir / "ca-key.pem", key_pem(ca_key))
-    place(state_dir / "token-key.pem", key_pem(ec.generate_private_key(ec.SECP256R1())))
-    place(state_dir / "ca.pem", ca.public_bytes(serialization.Encoding.PEM))
+    _keep(state_dir / "ca-key.pem", key_pem(ca_key))
+    _keep(state_dir / "token-key.pem", key_pem(ec.generate_private_key(ec.SECP256R1())))
+    _keep(state_dir / "ca.pem", ca.public_bytes(serialization.Encoding.PEM))
 
 
-def _server(
-    state_dir: Path, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey, now: datetime.datetime
-) -> tuple[bytes, bytes]:
-    """Return certificate and key of the server, made anew when missing or near their end."""
+def _keep(path: Path, data: bytes) -> None:
+    """Write a file for the directory's owner, also when root runs `init` for the service."""
+    place(path, data)
+    give_to_owner(path)
+
+
+def give_to_owner(path: Path) -> None:
+    """As root, give a file to whom its directory belongs."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _renew_server(state_dir: Path, authority: Authority, now: dt.datetime) -> None:
+    """Make the server's certificate, or make it anew when it is near its end."""
     path, key_path = state_dir / "server.pem", state_dir / "server-key.pem"
     if path.exists() and key_path.exists():
         old = x509.load_pem_x509_certificate(path.read_bytes())
-        if old.not_valid_after_utc - now > datetime.timedelta(days=30):
-            return path.read_bytes(), key_path.read_bytes()
+        if old.not_valid_after_utc - now > SERVER_RENEWAL:
+            return
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
-        _builder(ca.subject, SERVER_NAME, key.public_key(), now, SERVER_DAYS)
+        _builder(authority.ca.subject, SERVER_NAME, key.public_key(), now, SERVER_DAYS)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
         .add_extension(_usage(ExtendedKeyUsageOID.SERVER_AUTH), critical=False)
-        .sign(ca_key, hashes.SHA256())
+        .sign(authority.ca_key, hashes.SHA256())
     )
     path.unlink(missing_ok=True)
-    place(key_path, key_pem(key))
-    place(path, certificate.public_bytes(serialization.Encoding.PEM))
-    return path.read_bytes(), key_path.read_bytes()
+    _keep(key_path, key_pem(key))
+    _keep(path, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _builder(
     issuer: x509.Name,
     common_name: str | None,
     key: ec.EllipticCurvePublicKey,
-    now: datetime.datetime,
+    now: dt.datetime,
     days: int,
 ) -> x509.CertificateBuilder:
     builder = (
@@ -158,7 +183,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_after(now + dt.timedelta(days=days))
     )
     if common_name is None:
         return builder
@@ -204,5 +229,5 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{path.name} is not an EC key")
+        raise TypeError(f"{path.name} is not an EC key")
     return key

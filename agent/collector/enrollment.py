@@ -1,6 +1,6 @@
 """Enrolment, both ends: the collector signs a request once a token, the host makes the key."""
 
-import datetime
+import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Enrolled:
 
 
 def enroll(
-    engine: Engine, authority: Authority, request: pb.EnrollRequest, now: datetime.datetime
+    engine: Engine, authority: Authority, request: pb.EnrollRequest, now: dt.datetime
 ) -> pb.EnrollReply:
     """Use up the token, add the host, and sign its certificate: all or nothing. Blocking.
 
@@ -93,9 +93,13 @@ def join(address: str, token: str, directory: Path) -> Enrolled:
     except TokenRefused as error:
         raise EnrollmentRefused(str(error)) from error
     key = ec.generate_private_key(ec.SECP256R1())
-    reply = _ask(address, ca_pem, pb.EnrollRequest(
-        join_token=token, certificate_request_pem=_request(key, host_name), host_name=host_name
-    ))
+    reply = _ask(
+        address,
+        ca_pem,
+        pb.EnrollRequest(
+            join_token=token, certificate_request_pem=_request(key, host_name), host_name=host_name
+        ),
+    )
     if not _matches(reply.certificate_pem, key):
         raise EnrollmentRefused("the collector signed another key than ours")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

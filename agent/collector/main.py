@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from agent.collector.authority import open_authority
+from agent.collector.authority import open_authority, server_pair
 from agent.collector.service import Service
 from agent.collector.store import open_store, store_url
 from agent.collector.tokens import utc_now
@@ -42,7 +42,7 @@ def serve(settings: Settings) -> int:
 async def _serve(settings: Settings) -> int:
     authority = open_authority(settings.state_dir, utc_now())
     engine = open_store(settings.database or store_url(settings.state_dir))
-    service = Service(engine, authority)
+    service = Service(engine, authority, server_pair(settings.state_dir))
     stop = asyncio.Event()
     event_loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -35,7 +35,7 @@ class Projection:
         if kind is not None and (project := _PROJECT.get(kind)) is not None:
             project(self, record, getattr(record, kind))
 
-    def row(self, table: str, **values: Any) -> None:  # noqa: ANN401 - column values
+    def row(self, table: str, **values: Any) -> None:
         """Add a row of the host's own."""
         self.inserts[table].append({"host_id": self.host_id, **_bounded(values)})
 

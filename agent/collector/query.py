@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, true
 
 from agent.collector import schema
 
@@ -245,26 +245,25 @@ def _operation_conditions(wanted: Filter) -> Iterable[ColumnElement[bool]]:
         yield ops.c.verdict == wanted.verdict
 
 
-def _between(column: Any, wanted: Filter) -> Iterable[ColumnElement[bool]]:  # noqa: ANN401
+def _between(column: Any, wanted: Filter) -> Iterable[ColumnElement[bool]]:
     if wanted.since_ms is not None:
         yield column >= wanted.since_ms
     if wanted.until_ms is not None:
         yield column < wanted.until_ms
 
 
-def _on_host(table: Any, host: str | None) -> ColumnElement[bool]:  # noqa: ANN401
+def _on_host(table: Any, host: str | None) -> ColumnElement[bool]:
     if host is None:
-        return table.c.host_id.is_not(None)
+        return true()
     named = select(schema.hosts.c.host_id).where(
         or_(schema.hosts.c.name == host, schema.hosts.c.host_id == host)
     )
-    return table.c.host_id.in_(named)
+    found: ColumnElement[bool] = table.c.host_id.in_(named)
+    return found
 
 
-def _like_id(column: Any, part: str) -> ColumnElement[bool]:  # noqa: ANN401
-    return or_(
-        column.startswith(part, autoescape=True), column.endswith(part, autoescape=True)
-    )
+def _like_id(column: Any, part: str) -> ColumnElement[bool]:
+    return or_(column.startswith(part, autoescape=True), column.endswith(part, autoescape=True))
 
 
 def _rows(connection: Connection, query: Select[Any]) -> list[Row]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -30,7 +31,8 @@ ENROLLMENTS_AT_ONCE_MAX = 16
 MESSAGE_BYTES_MAX = ingest.BATCH_BYTES_MAX + 65_536
 ENROLL_MESSAGE_BYTES_MAX = 65_536
 logger = logging.getLogger(__name__)
-Context = "grpc.aio.ServicerContext[pb.Upload, pb.Acknowledgement]"
+IngestContext: TypeAlias = "grpc.aio.ServicerContext[pb.Upload, pb.Acknowledgement]"
+EnrollContext: TypeAlias = "grpc.aio.ServicerContext[pb.EnrollRequest, pb.EnrollReply]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,13 @@ class Ports:
 class Service:
     """The server; blocking store work runs in one worker, so commits are in order."""
 
-    def __init__(self, engine: Engine, authority: Authority) -> None:
+    def __init__(
+        self, engine: Engine, authority: Authority, server_pair: tuple[bytes, bytes]
+    ) -> None:
+        """server_pair is the server's key and certificate, PEM."""
         self._engine = engine
         self._authority = authority
+        self._pairs = [server_pair]
         self._offload = Offload("store")
         self._streams: dict[str, asyncio.Task[None] | None] = {}
         self._servers: list[grpc.aio.Server] = []
@@ -57,18 +63,16 @@ class Service:
         Raises:
             RuntimeError: an address can't be bound.
         """
-        authority = self._authority
-        pairs = [(authority.server_key_pem, authority.server_pem)]
         mutual = grpc.ssl_server_credentials(
-            pairs, root_certificates=authority.ca_pem, require_client_auth=True
+            self._pairs, root_certificates=self._authority.ca_pem, require_client_auth=True
         )
         collector = _server(STREAMS_MAX, STREAMS_OF_A_CONNECTION_MAX, MESSAGE_BYTES_MAX)
-        collector.add_generic_rpc_handlers((_ingest_handler(self._ingest),))
+        collector.add_generic_rpc_handlers((_ingest_rpc(self._ingest),))
         enrollment = _server(ENROLLMENTS_AT_ONCE_MAX, 1, ENROLL_MESSAGE_BYTES_MAX)
-        enrollment.add_generic_rpc_handlers((_enroll_handler(self._enroll),))
+        enrollment.add_generic_rpc_handlers((_enroll_rpc(self._enroll),))
         ports = Ports(
             collector.add_secure_port(listen, mutual),
-            enrollment.add_secure_port(enroll_listen, grpc.ssl_server_credentials(pairs)),
+            enrollment.add_secure_port(enroll_listen, grpc.ssl_server_credentials(self._pairs)),
         )
         for server in (collector, enrollment):
             await server.start()
@@ -84,7 +88,7 @@ class Service:
     # --- ingest ---
 
     async def _ingest(
-        self, requests: AsyncIterator[pb.Upload], context: grpc.aio.ServicerContext
+        self, requests: AsyncIterator[pb.Upload], context: IngestContext
     ) -> AsyncIterator[pb.Acknowledgement]:
         host_id = _peer(context)
         if host_id is None:
@@ -140,9 +144,7 @@ class Service:
 
     # --- enrolment ---
 
-    async def _enroll(
-        self, request: pb.EnrollRequest, context: grpc.aio.ServicerContext
-    ) -> pb.EnrollReply:
+    async def _enroll(self, request: pb.EnrollRequest, context: EnrollContext) -> pb.EnrollReply:
         try:
             reply = await self._offload.run(
                 enroll, self._engine, self._authority, request, utc_now()
@@ -154,10 +156,10 @@ class Service:
         return reply
 
 
-def _peer(context: grpc.aio.ServicerContext) -> str | None:
+def _peer(context: IngestContext) -> str | None:
     """Return the host that the verified client certificate names."""
-    values = context.auth_context().get("x509_pem_cert")
-    return host_id_of(values[0]) if values else None
+    values = list(context.auth_context().get("x509_pem_cert", ()))
+    return host_id_of(values[0]) if len(values) == 1 else None
 
 
 def _server(rpcs_max: int, streams_max: int, message_bytes_max: int) -> grpc.aio.Server:
@@ -175,7 +177,7 @@ def _server(rpcs_max: int, streams_max: int, message_bytes_max: int) -> grpc.aio
     return grpc.aio.server(options=options, maximum_concurrent_rpcs=rpcs_max)
 
 
-def _ingest_handler(behaviour: object) -> grpc.GenericRpcHandler:
+def _ingest_rpc(behaviour: Callable[..., Any]) -> "grpc.GenericRpcHandler[Any, Any]":
     method = grpc.stream_stream_rpc_method_handler(
         behaviour,
         request_deserializer=pb.Upload.FromString,
@@ -185,7 +187,7 @@ def _ingest_handler(behaviour: object) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(service, {name: method})
 
 
-def _enroll_handler(behaviour: object) -> grpc.GenericRpcHandler:
+def _enroll_rpc(behaviour: Callable[..., Any]) -> "grpc.GenericRpcHandler[Any, Any]":
     method = grpc.unary_unary_rpc_method_handler(
         behaviour,
         request_deserializer=pb.EnrollRequest.FromString,

@@ -7,7 +7,7 @@ verify yet.
 
 import base64
 import binascii
-import datetime
+import datetime as dt
 import os
 from dataclasses import dataclass
 
@@ -103,6 +103,6 @@ def fingerprint(ca: x509.Certificate) -> str:
     return ca.fingerprint(hashes.SHA256()).hex(":")
 
 
-def utc_now() -> datetime.datetime:
+def utc_now() -> dt.datetime:
     """Return the time for certificates."""
-    return datetime.datetime.now(datetime.UTC)
+    return dt.datetime.now(dt.UTC)

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from agent.collector import schema
 from agent.pb import audit_pb2 as pb
 from agent.spool.format import GENESIS, chain
 
 ROWS_AT_ONCE = 2_000
+Row: TypeAlias = Any  # sqlalchemy.Row; its type parameters differ between 2.0 and 2.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def verify(connection: Connection) -> list[ChainReport]:
     return [_verify_host(connection, row) for row in rows]
 
 
-def _verify_host(connection: Connection, host: Row[Any]) -> ChainReport:
+def _verify_host(connection: Connection, host: Row) -> ChainReport:
     declared = _gaps(connection, host.host_id)
     count, seq, digest = 0, 0, GENESIS
     bad: tuple[int, str] | None = None
@@ -59,11 +60,11 @@ def _verify_host(connection: Connection, host: Row[Any]) -> ChainReport:
     return ChainReport(host.host_id, host.name, count, seq, len(declared), bad_seq, detail)
 
 
-def _follows(gap: Row[Any], seq: int, row_seq: int) -> bool:
+def _follows(gap: Row, seq: int, row_seq: int) -> bool:
     return bool(gap.first_seq == seq + 1 and gap.next_seq <= row_seq)
 
 
-def _wrong(row: Row[Any], expected: int, digest: bytes) -> tuple[int, str] | None:
+def _wrong(row: Row, expected: int, digest: bytes) -> tuple[int, str] | None:
     if row.seq != expected:
         return expected, f"record {expected} is missing"
     if row.hash != digest:
@@ -75,12 +76,12 @@ def _wrong(row: Row[Any], expected: int, digest: bytes) -> tuple[int, str] | Non
     return None if said == expected else (expected, f"record {expected} says that it is {said}")
 
 
-def _gaps(connection: Connection, host_id: str) -> dict[int, Row[Any]]:
+def _gaps(connection: Connection, host_id: str) -> dict[int, Row]:
     query = select(schema.gaps).where(schema.gaps.c.host_id == host_id)
     return {row.first_seq: row for row in connection.execute(query)}
 
 
-def _records(connection: Connection, host_id: str) -> Iterator[Row[Any]]:
+def _records(connection: Connection, host_id: str) -> Iterator[Row]:
     table, after = schema.records, 0
     while True:
         query = (

@@ -1,5 +1,7 @@
-"""Group commit: what arrives in one turn of the event loop is one write; what was written while a
-flush ran is covered by the next one. Nothing is answered before it is as durable as was asked.
+"""Group commit: nothing is answered before it is as durable as was asked.
+
+What arrives in one turn of the event loop is one write; what was written while a flush ran is
+covered by the next one.
 """
 
 import asyncio
@@ -75,13 +77,15 @@ class GroupCommit:
         self._scheduled = False
         self._syncing: asyncio.Task[None] | None = None
         self._idle_sync: asyncio.TimerHandle | None = None
-        self._own = Sender("reporter", lambda number: None, lambda why: None)
+        self._own = Sender("reporter", lambda _number: None, lambda _why: None)
         self.accepting = True
         self.detail = ""
 
     # --- in ---
 
-    def submit(self, sender: Sender, events: Sequence[AuditEvent], durable: int, level: str) -> None:
+    def submit(
+        self, sender: Sender, events: Sequence[AuditEvent], durable: int, level: str
+    ) -> None:
         """Queue a frame; it is written at the end of this turn of the event loop."""
         to_disk = durable > 0 and level != Durability.PROCESS
         frame = Frame(events, durable, to_disk, clock.unix_ms(), clock.monotonic_ns())
@@ -101,7 +105,7 @@ class GroupCommit:
 
     def gone(self, sender: Sender) -> None:
         """The peer closed: what it began and did not end is ended as unknown."""
-        sender.answer = lambda number: None
+        sender.answer = lambda _number: None
         self._event_loop.call_soon(self._abandon, sender)  # behind what is queued of it
 
     def _abandon(self, sender: Sender) -> None:

@@ -1,6 +1,7 @@
 """The reporter's process: records in, spool, uplink."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import platform
@@ -16,7 +17,6 @@ from agent.ipc.messages import Durable, Failed, Record, ReporterState, ReporterS
 from agent.ipc.records import unpack_event
 from agent.ipc.role import run_role
 from agent.model.audit import Alarm, Alarmed, Heartbeat
-from agent.model.reason import Reason
 from agent.reporter.commit import GroupCommit, Sender
 from agent.reporter.uplink import Identity, Uplink
 from agent.reporter.work import resume
@@ -36,6 +36,7 @@ class Preparation:
     def __init__(self) -> None:
         self.identity: Identity | None = None
         self.life = ""
+        self.boot_id = ""
 
     def __call__(self, config: Daemon) -> None:
         """Read the identity, and give the spool to the reporter's user."""
@@ -51,6 +52,7 @@ class Preparation:
                 (directory / "ca.pem").read_bytes(),
             )
         self.life = life_of(os.getppid())
+        self.boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def life_of(pid: int) -> str:
@@ -75,12 +77,10 @@ class Reporter:
     async def start(self, kernel: Endpoint) -> None:
         """Recover the spool, write the ends of what an earlier life began, and serve."""
         self._kernel = kernel
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot_id = self._preparation.boot_id
         recovered = recover(self._config.spool_dir)
         last = recovered.segments[-1] if recovered.segments else None
-        work, ends = resume(
-            recovered.note, payloads(last) if last else [], self._preparation.life
-        )
+        work, ends = resume(recovered.note, payloads(last) if last else [], self._preparation.life)
         settings = self._config.spool
         self._spool = Spool(
             self._config.spool_dir,
@@ -227,7 +227,9 @@ class Reporter:
             await self._uplink.emptied(min(within_s / 2, 2.0))
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         self._spool.close()
 
 
@@ -249,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_role(
         sys.argv[1:] if argv is None else argv,
         user=lambda config: config.users.reporter,
-        make=lambda config, name: Reporter(config, preparation),
+        make=lambda config, _name: Reporter(config, preparation),
         prepare=preparation,
     )
 

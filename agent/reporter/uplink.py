@@ -75,6 +75,7 @@ class Uplink:
         self._refusal = ""
         self._unacknowledged = 0
         self._room = asyncio.Event()
+        self._moved = asyncio.Event()
         self.connected = False
         self.detail = "not connected yet"
 
@@ -92,7 +93,8 @@ class Uplink:
         with contextlib.suppress(TimeoutError):  # the rest is sent after the next start
             async with asyncio.timeout(within_s):
                 while self._acknowledged.seq < self._spool.synced_seq:
-                    await asyncio.sleep(0.01)
+                    self._moved.clear()
+                    await self._moved.wait()
 
     async def run(self) -> None:
         """Connect, upload, and connect again, until cancelled."""
@@ -146,7 +148,7 @@ class Uplink:
                 request_serializer=pb.Upload.SerializeToString,
                 response_deserializer=pb.Acknowledgement.FromString,
             )
-            call = ingest()
+            call: Call = ingest()  # type: ignore[call-arg]  # the stub wants an iterator
             try:
                 reader = await self._greet(call)
                 async with asyncio.TaskGroup() as tasks:
@@ -217,6 +219,7 @@ class Uplink:
     def _take(self, held: Cursor) -> None:
         if held.seq > self._acknowledged.seq:
             self._acknowledged = held
+            self._moved.set()
             self._store(force=False)
 
     def _store(self, *, force: bool) -> None:
@@ -252,7 +255,7 @@ def _upload(item: Batch | Gap) -> pb.Upload:
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return one leaf; a refusal says most."""
-    leaves: list[BaseException] = []
-    for one in group.exceptions:
-        leaves.append(_first(one) if isinstance(one, BaseExceptionGroup) else one)
+    leaves = [
+        _first(one) if isinstance(one, BaseExceptionGroup) else one for one in group.exceptions
+    ]
     return next((one for one in leaves if isinstance(one, Refused)), leaves[0])

@@ -1,9 +1,9 @@
-"""Bytes of a segment file, pure: header, frames, and what a scan makes of any bytes.
+r"""Bytes of a segment file, pure: header, frames, and what a scan makes of any bytes.
 
     segment = header frame*
     header  = "LWSPOOL1" length:u32 boot:16 first_seq:u64 previous_hash:32 created_ms:u64
               note_length:u32 note crc:u32                     (little endian; crc of all before)
-    frame   = "\\xf5LWr" crc:u32 length:u32 synced:u32 seq:u64 payload
+    frame   = "\xf5LWr" crc:u32 length:u32 synced:u32 seq:u64 payload
 
 A frame's crc covers all that follows it. `synced` is the offset of this file that was on stable
 storage when the frame was written: a bad frame below a later frame's `synced` is damage of what

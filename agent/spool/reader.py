@@ -96,6 +96,7 @@ class Reader:
         first, previous = self._next_seq, self._hash
         last = min(up_to_seq, segment.next_seq - 1, first + records_max - 1)
         records: list[bytes] = []
+        at = 0
         for chunk_bytes in (_CHUNK_BYTES, _CHUNK_BYTES_MAX):
             data = self._chunk(segment, chunk_bytes)
             at = size = 0

@@ -103,6 +103,7 @@ def _head(segments: list[Segment], cursor: Cursor) -> tuple[int, bytes]:
 
 def _read(path: Path, problems: list[str], *, is_last: bool) -> tuple[Segment | None, int]:
     """Return the segment if its header can be read, and the highest number seen in the file."""
+    data = b""
     try:
         data = path.read_bytes()
         result = scan(data)
@@ -111,7 +112,7 @@ def _read(path: Path, problems: list[str], *, is_last: bool) -> tuple[Segment | 
     except (SegmentUnreadable, OSError) as error:
         _quarantine(path, str(error), problems)
         path.unlink()  # the link in quarantine/ stays
-        return None, 0 if isinstance(error, OSError) else highest_seq(data)
+        return None, highest_seq(data)
     intact = result.end == len(data)
     if result.damaged or (not intact and not is_last):
         _quarantine(path, f"damaged at byte {result.end}", problems)

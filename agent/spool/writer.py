@@ -68,7 +68,7 @@ class Spool:
         *,
         boot: bytes,
         created_ms: int,
-        limits: SpoolLimits = SpoolLimits(),  # noqa: B008 - frozen
+        limits: SpoolLimits = SpoolLimits(),
         carry: Callable[[], bytes] = bytes,
     ) -> None:
         """Open a new segment behind what was recovered.
