@@ -1,0 +1,119 @@
+"""Speaks to the broker over the control socket, synchronously."""
+
+import array
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+import msgspec
+
+from agent.broker.control import (
+    FRAME_BYTES_MAX,
+    End,
+    Refused,
+    Reply,
+    Request,
+    decode_reply,
+    encode,
+)
+
+Kind = TypeVar("Kind", bound=Reply)
+
+
+class DaemonTrouble(Exception):
+    """The daemon can't be asked, or refused; the text names cause and next step."""
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, path: Path) -> None:
+        """Connect.
+
+        Raises:
+            DaemonTrouble: nobody listens there, or we may not speak to it.
+        """
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            self._sock.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            self._sock.close()
+            raise DaemonTrouble(
+                f"the daemon is not running (nobody answers at {path}): "
+                "start it with `systemctl start loopwarden`"
+            ) from None
+        except PermissionError:
+            self._sock.close()
+            raise DaemonTrouble(
+                f"you may not use {path}: ask to be added to the group of that socket"
+            ) from None
+        except OSError as error:
+            self._sock.close()
+            raise DaemonTrouble(f"{path}: {error.strerror}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._sock.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a child to close."""
+        return self._sock.fileno()
+
+    def ask(self, request: Request, expect: type[Kind], fds: Sequence[int] = ()) -> Kind:
+        """Return the reply.
+
+        Raises:
+            DaemonTrouble: refused, or the daemon went away.
+        """
+        self._send(request, fds)
+        reply = self._receive()
+        if not isinstance(reply, expect):
+            raise DaemonTrouble(f"the daemon answered {type(reply).__name__}: restart it")
+        return reply
+
+    def rows(self, request: Request) -> Iterator[Reply]:
+        """Yield replies up to End.
+
+        Raises:
+            DaemonTrouble: refused, or the daemon went away.
+        """
+        self._send(request, ())
+        while True:
+            reply = self._receive()
+            if isinstance(reply, End):
+                return
+            yield reply
+
+    def _send(self, request: Request, fds: Sequence[int]) -> None:
+        frame = encode(request)
+        if len(frame) > FRAME_BYTES_MAX:
+            raise DaemonTrouble("the request is too long")
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        # a refusal may be waiting from a daemon that has hung up already: it is read next
+        with contextlib.suppress(BrokenPipeError):
+            self._sock.sendmsg([frame], rights)
+
+    def _receive(self) -> Reply:
+        try:
+            frame = self._sock.recv(FRAME_BYTES_MAX)
+        except ConnectionResetError:
+            frame = b""
+        if not frame:
+            raise DaemonTrouble("the daemon went away: see `journalctl -u loopwarden`")
+        try:
+            reply: Reply = decode_reply(frame)
+        except msgspec.MsgspecError:
+            raise DaemonTrouble(
+                "loopwarden and loopwardend differ in version: restart loopwarden.service"
+            ) from None
+        if isinstance(reply, Refused):
+            raise DaemonTrouble(f"{reply.detail}\n  {reply.next_step}".rstrip())
+        return reply

@@ -1,0 +1,131 @@
+"""The run's mount namespace: the trust bundle over the usual paths, kernel interfaces hidden."""
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x0002_0000, 0x1000_0000  # clone(2)
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8  # mount(2)
+MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 0x20, 0x1000, 0x4000, 0x8_0000
+
+# where toolchains look for roots, beside the directory that certs/ stands in for
+CERTS_DIRECTORY = "/etc/ssl/certs"
+BUNDLE_FILES = (
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
+
+
+def isolate(trust_dir: str) -> None:
+    """Give this process a mount namespace of its own with the bundle in place.
+
+    Root also loses sight of bpffs and may not write cgroup2. Others get a user namespace in which
+    they are themselves.
+
+    Raises:
+        OSError: the host does not permit it; half of it may have been done.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:
+        _unshare(CLONE_NEWNS)
+    else:
+        _unshare(CLONE_NEWUSER | CLONE_NEWNS)
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
+    _mount("", "/", "", MS_REC | MS_SLAVE)
+    place_trust(trust_dir)
+    if uid == 0:
+        hide_kernel_interfaces()
+
+
+def place_trust(trust_dir: str) -> None:
+    """Bind the bundle over every usual path that exists.
+
+    Raises:
+        OSError: a mount failed.
+    """
+    trust = Path(trust_dir)
+    if os.path.isdir(CERTS_DIRECTORY):
+        _bind(str(trust / "certs"), CERTS_DIRECTORY)
+    for path in BUNDLE_FILES:
+        real = os.path.realpath(path)
+        if os.path.isfile(real) and not real.startswith(f"{CERTS_DIRECTORY}/"):
+            _bind(str(trust / "ca-bundle.pem"), real)
+
+
+def hide_kernel_interfaces() -> None:
+    """Put nothing over every bpffs, and make every cgroup2 mount read-only.
+
+    Raises:
+        OSError: a mount failed.
+    """
+    for kind, path in _mounts():
+        if not os.path.ismount(path):
+            continue  # covered by another mount: nobody can reach it
+        if kind == "bpf":
+            _mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0")
+        elif kind == "cgroup2":
+            _mount(
+                "", path, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+            )
+
+
+def permitted(trust_dir: str) -> str:
+    """Return "" when isolate() works here, else why not: tried in a child that then ends."""
+    pid = os.fork()
+    if pid == 0:
+        code = 0
+        try:
+            isolate(trust_dir)
+        except OSError as error:
+            code = min(error.errno or 1, 254)
+        except BaseException:  # noqa: BLE001 - a child of fork must never return
+            code = 255
+        os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return "" if code == 0 else os.strerror(code) if 0 < code < 255 else "the attempt failed"
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """Return (filesystem, mount point) of proc_pid_mountinfo(5), the deepest path first."""
+    found: list[tuple[str, str]] = []
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+        head, _, tail = line.partition(" - ")
+        fields = head.split()
+        path = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
+        found.append((tail.split(" ", 1)[0], path))
+    return sorted(found, key=lambda each: -len(each[1]))
+
+
+def _bind(source: str, place: str) -> None:
+    _mount(source, place, "", MS_BIND | MS_REC)
+    flags = MS_REMOUNT | MS_BIND | MS_RDONLY
+    try:
+        _mount("", place, "", flags | MS_NOSUID | MS_NODEV)
+    except PermissionError:
+        # in a user namespace the source's own flags are locked and must be repeated
+        with contextlib.suppress(PermissionError):
+            _mount("", place, "", flags | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def _unshare(flags: int) -> None:
+    if _libc.unshare(flags) != 0:
+        _raise("unshare")
+
+
+def _mount(source: str, place: str, kind: str, flags: int, data: str = "") -> None:
+    arguments = [os.fsencode(text) or None for text in (source, place, kind)]
+    if _libc.mount(*arguments, flags, data.encode() or None) != 0:
+        _raise(f"mount {place}")
+
+
+def _raise(what: str) -> None:
+    code = ctypes.get_errno()
+    raise OSError(code, f"{what}: {os.strerror(code)}")

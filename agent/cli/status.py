@@ -1,0 +1,190 @@
+"""`loopwarden loops`, `status` and `doctor`: for people, or with --json for programs."""
+
+import argparse
+import datetime as dt
+import sys
+from pathlib import Path
+
+import msgspec
+
+from agent.broker.control import (
+    Diagnose,
+    DiagnosisView,
+    GetStatus,
+    LeaseView,
+    ListLoops,
+    ProcessView,
+    Reply,
+    RunView,
+    SessionView,
+    StatusView,
+)
+from agent.cli.client import Client
+from agent.ipc.messages import Layer
+from agent.model.ids import RunId
+
+
+class RunTree(msgspec.Struct):
+    """One run with everything that hangs on it, as `loops --json` prints it."""
+
+    run: RunView
+    processes: list[ProcessView]
+    sessions: list[SessionView]
+    leases: list[LeaseView]
+
+
+def loops(arguments: argparse.Namespace, socket_path: Path) -> int:
+    """Print the live runs."""
+    with Client(socket_path) as client:
+        trees = gather(list(client.rows(ListLoops())))
+    if arguments.json:
+        _print_json([_tree_form(tree) for tree in trees])
+        return 0
+    if not trees:
+        print("no live runs")
+    for tree in trees:
+        _print_tree(tree)
+    return 0
+
+
+def status(arguments: argparse.Namespace, socket_path: Path) -> int:
+    """Print the daemon's state."""
+    with Client(socket_path) as client:
+        view = client.ask(GetStatus(), StatusView)
+    if arguments.json:
+        _print_json(_form(view))
+        return 0
+    accepting = "accepts runs" if view.accepting else f"REFUSES RUNS: {view.accepting_detail}"
+    print(f"loopwarden {view.version}, instance {view.instance}: {accepting}")
+    print(f"policy    {view.policy_revision[:12]}, {view.loops} loops, {view.targets} targets, "
+          f"loaded {_when(view.policy_loaded_ms)}")  # fmt: skip
+    if view.policy_problem:
+        print("          the newest files are REJECTED, the policy before is in force:")
+        for line in view.policy_problem.splitlines():
+            print(f"          {line}")
+    print(f"live      {view.runs} runs, {view.sessions} sessions, {view.leases} leases")
+    print(f"workers   {', '.join(view.workers) or 'NONE'}")
+    if view.reporter is None:
+        print("records   the reporter does NOT answer")
+    else:
+        state = view.reporter
+        link = "connected" if state.connected else "not connected"
+        print(f"records   {state.last_seq} made, {state.acknowledged_seq} at the collector "
+              f"({state.collector or 'none configured'}, {link}); spool "
+              f"{state.spool_bytes >> 20} of {state.spool_bytes_max >> 20} MiB")  # fmt: skip
+    print(f"host CA   until {_when(view.ca_not_after_ms)}")
+    _print_layers(view.layers)
+    _print_counters(view.counters)
+    return 0
+
+
+def doctor(arguments: argparse.Namespace, socket_path: Path) -> int:
+    """Probe the layers; 1 if one that is claimed is absent."""
+    with Client(socket_path) as client:
+        view = client.ask(Diagnose(), DiagnosisView)
+    broken = [layer for layer in view.layers if layer.claimed and not layer.present]
+    if arguments.json:
+        _print_json(_form(view) | {"ok": not broken})
+    else:
+        _print_layers(view.layers)
+        print(f"{len(broken)} claimed layers are ABSENT" if broken else "all claimed layers hold")
+    return 1 if broken else 0
+
+
+def gather(rows: list[Reply]) -> list[RunTree]:
+    """Return the rows of ListLoops by run, in the order of starting."""
+    trees: dict[RunId, RunTree] = {}
+    for row in rows:
+        match row:
+            case RunView():
+                trees[row.run.run_id] = RunTree(row, [], [], [])
+            case ProcessView():
+                trees[row.run_id].processes.append(row)
+            case SessionView():
+                trees[row.run_id].sessions.append(row)
+            case LeaseView():
+                trees[row.run_id].leases.append(row)
+            case _:
+                raise AssertionError(f"{type(row).__name__} in the list of runs")
+    return sorted(trees.values(), key=lambda tree: tree.run.run.started_ms)
+
+
+def _print_tree(tree: RunTree) -> None:
+    run, who = tree.run.run, tree.run.run.initiator
+    origin = f" on {who.tty}" if who.tty else ""
+    print(f"{run.loop}  run {run.run_id}  {tree.run.state}  tier {run.tier}")
+    print(f"  started {_when(run.started_ms)} by {who.user} (uid {who.uid}, pid {who.pid}{origin})")
+    print(f"  cgroup  {run.cgroup_path}")
+    if run.argv:
+        print(f"  command {' '.join(run.argv)}")
+    for depth, row in in_tree_order(tree.processes):
+        process = row.process
+        shown = " ".join(process.argv) or process.exe or process.comm
+        print(f"  {'  ' * depth}{process.pid} {shown[:160]}")
+    for session in tree.sessions:
+        target = session.target or "no target"
+        print(f"  session {session.session_id}  pid {session.pid} → {session.destination} {target}")
+    for lease in tree.leases:
+        print(f"  lease   {lease.lease_id}  {lease.target} ({lease.provider}) {lease.state}")
+
+
+def in_tree_order(rows: list[ProcessView]) -> list[tuple[int, ProcessView]]:
+    """Return (depth, process), each below its parent; who has no parent here stands at depth 0."""
+    pids = {row.process.pid for row in rows}
+    children: dict[int, list[ProcessView]] = {}
+    for row in sorted(rows, key=lambda each: each.process.start_ns):
+        parent = row.parent_pid if row.parent_pid in pids else 0
+        children.setdefault(parent, []).append(row)
+    ordered: list[tuple[int, ProcessView]] = []
+    stack = [(0, row) for row in reversed(children.pop(0, []))]
+    while stack:
+        depth, row = stack.pop()
+        ordered.append((depth, row))
+        below = children.pop(row.process.pid, [])
+        stack.extend((depth + 1, child) for child in reversed(below))
+    return ordered
+
+
+def _print_layers(layers: tuple[Layer, ...]) -> None:
+    for layer in layers:
+        state = "present" if layer.present else "ABSENT" if layer.claimed else "not available"
+        print(f"  {layer.name:<28} {state:<14} {layer.detail}")
+
+
+def _print_counters(counters: dict[str, int]) -> None:
+    shown = {name: count for name, count in sorted(counters.items()) if count}
+    for name, count in shown.items():
+        print(f"  {name:<28} {count}")
+
+
+def _when(unix_ms: int) -> str:
+    if not unix_ms:
+        return "never"
+    moment = dt.datetime.fromtimestamp(unix_ms / 1000, dt.UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _tree_form(tree: RunTree) -> dict[str, object]:
+    form = _form(tree.run)
+    form["processes"] = [_form(row) for row in tree.processes]
+    form["sessions"] = [_form(row) for row in tree.sessions]
+    form["leases"] = [_form(row) for row in tree.leases]
+    return form
+
+
+def _form(value: msgspec.Struct) -> dict[str, object]:
+    """Return a struct as an object with named fields (on the wire it is an array)."""
+    return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, msgspec.Struct):
+        return _form(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    sys.stdout.buffer.flush()
