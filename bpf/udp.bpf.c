@@ -20,6 +20,9 @@ static __always_inline int lw_sendmsg(struct bpf_sock_addr *ctx, const __u32 *a)
 		return lw_bystander(c, a, port);
 	if (gate != LW_GATE_PASS || !s)
 		return 0;
+	/* A connected mapped socket comes here with the peer that connect6 rewrote. */
+	if ((s->flags & LW_ST_DNS) && port == c->dns_port && lw_is_loopback(a))
+		return 1;
 	if (port != 53)
 		return lw_deny(LW_C_UDP, w.tag);
 	s->flags = LW_ST_DNS;

@@ -70,6 +70,15 @@ class FarSide:
         seen: list[str] = json.loads(self._child.stdout.readline())
         return seen
 
+    def dial(self, address: str, port: int) -> None:
+        """Send a SYN from the far side to us; whether it is answered is not waited for."""
+        code = (
+            "import socket,sys;s=socket.socket();s.settimeout(0.3);"
+            "s.connect_ex((sys.argv[1],int(sys.argv[2])))"
+        )
+        inside = ("nsenter", f"--net=/run/netns/{self.name}")
+        _sh(*inside, sys.executable, "-I", "-S", "-c", code, address, str(port))
+
     def close(self) -> None:
         """Remove everything."""
         self._child.kill()
