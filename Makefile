@@ -122,7 +122,7 @@ install: $(if $(WHEELS),,bpf)  ## commands, units and configuration (DESTDIR, PR
 	@install -m 644 systemd/tmpfiles.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
 	@install -m 644 README.md CHANGELOG.md $(DESTDIR)$(PREFIX)/share/doc/loopwarden/
 	@# what a person has edited stays
-	@for file in loopwarden.toml collector.env policy.d/demo.yaml.example; do \
+	@for file in loopwarden.toml collector.toml policy.d/demo.yaml.example; do \
 		test -e $(DESTDIR)$(SYSCONFDIR)/loopwarden/$$file || \
 			install -m 644 systemd/etc/$$file $(DESTDIR)$(SYSCONFDIR)/loopwarden/$$file; \
 	done

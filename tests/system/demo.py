@@ -1,0 +1,307 @@
+"""`make demo`: one HTTP call of a loop, from connect() to the collector, shown fact by fact.
+
+Everything is real and on this machine: a collector on SQLite, the daemon with its roles, nginx on
+a host of its own (a network namespace) that checks a bearer token, and programs that know nothing
+of any of it. Every fact is checked, not only shown: the exit code is 1 when one does not hold.
+"""
+
+import contextlib
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from tests.servers.certificates import Authority
+from tests.servers.netns import far_host
+from tests.servers.nginx import Api, nginx_api
+from tests.system.demo_parts import Collector, collector, sweep
+from tests.system.demo_screen import Screen
+from tests.system.host import Host
+
+INSTANCE = "lw-demo"
+BROKER_UID = "64201"  # of the test host's configuration
+LOOP = "nightly-report"
+NAME = "api.demo.internal"
+URL = f"https://{NAME}/v1/reports/today"
+RECORDS_WITHIN_S = 20.0
+LOG_LINES = 40
+FAULTS = (RuntimeError, OSError, AssertionError, LookupError, subprocess.SubprocessError)
+SCRIPT = f"""
+import json, urllib.request
+with urllib.request.urlopen({f"https://{NAME}/v1/reports/2026"!r}) as answer:
+    print(answer.status, json.load(answer))
+"""
+POLICY = """
+targets:
+  api:
+    protocol: http
+    address: https://{name}
+    dial: {address}:443
+    ca: {ca}
+    credential: {{provider: static, file: {token}, shape: bearer}}
+loops:
+  {loop}:
+    who: [{{user: nobody}}]
+    max_duration: 10m
+    rules:
+      - {{target: api, allow: {{method: GET, path: /v1/reports/**}}}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a run ended, and what it said."""
+
+    code: int
+    stdout: str
+    stderr: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the facts need."""
+
+    screen: Screen
+    host: Host
+    api: Api
+    collector: Collector
+    ca_file: Path
+
+
+def main() -> int:
+    """Show it all; return 0 when every fact holds."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    screen = Screen()
+    began = time.monotonic()
+    screen.title("Loopwarden", "One HTTP call of a loop, from connect() to the collector")
+    stack = contextlib.ExitStack()
+    try:
+        stage = _set_up(screen, stack)
+        for fact in (curl_works, python_works, outside_is_refused, rules_hold, rest_is_closed):
+            fact(stage)
+        records(stage)
+        if screen.failures:
+            screen.section("The end of the daemon's log")
+            screen.output(
+                "\n".join(stage.host.log.read_text().splitlines()[-LOG_LINES:]), LOG_LINES
+            )
+        screen.line()
+        with screen.step("Everything stopped and removed"):
+            stack.close()
+    except KeyboardInterrupt:
+        screen.failures.append("interrupted")
+    except (
+        RuntimeError,
+        OSError,
+        AssertionError,
+        LookupError,
+        subprocess.SubprocessError,
+    ) as error:
+        screen.failures.append(str(error))
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the removal
+        stack.close()
+    screen.verdict(time.monotonic() - began)
+    return 1 if screen.failures else 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
+    """Start all parts; the stack stops them in the other order."""
+    sweep(INSTANCE)
+    folder = Path(tempfile.mkdtemp(prefix=f"{INSTANCE}-"))
+    host = Host(INSTANCE, folder, proxy_port=25601, mark_prefix=0x5DE)
+    stack.callback(host.remove)
+    folder.chmod(0o755)
+    token = secrets.token_urlsafe(24)
+    authority = Authority("demo API CA")
+    (folder / "api-ca.pem").write_text(authority.pem)
+    with screen.step("Collector, on its SQLite default"):
+        central = stack.enter_context(collector(folder))
+    with screen.step("This host enrolled: a join token became a certificate for mutual TLS"):
+        central.enroll("demo-host", folder / "identity")
+    with screen.step(f"API at https://{NAME}: nginx on a host of its own, wants a bearer token"):
+        far = stack.enter_context(far_host())
+        (folder / "api").mkdir()
+        api = stack.enter_context(
+            nginx_api(
+                folder / "api",
+                authority,
+                name=NAME,
+                token=token,
+                address=far.address4,
+                ports=(443, 80),
+                inside=far.inside,
+            )
+        )
+    with screen.step("Daemon: kernel, broker, proxy and reporter, each with its own user"):
+        host.collector_address = central.address
+        host.identity_dir = str(folder / "identity")
+        _write_token(folder / "token", token)
+        host.prepare(
+            POLICY.format(
+                name=NAME,
+                address=far.address4,
+                ca=folder / "api-ca.pem",
+                token=folder / "token",
+                loop=LOOP,
+            )
+        )
+        host.start()
+    return Stage(screen, host, api, central, folder / "api-ca.pem")
+
+
+def _write_token(path: Path, token: str) -> None:
+    """Write the secret as `static` wants it: the broker's own, and nobody else's to read."""
+    path.touch(0o600)
+    path.write_text(token + "\n")
+    os.chown(path, int(BROKER_UID), int(BROKER_UID))
+
+
+def _run(stage: Stage, command: list[str], shown: list[str] | None = None) -> Answer:
+    """Run a command as a run of the loop, as the user nobody, and show both."""
+    stage.screen.command(["loopwarden", "run", "--loop", LOOP, "--", *(shown or command)])
+    began = time.monotonic()
+    done = stage.host.run(LOOP, command)
+    answer = Answer(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+    stage.screen.output(answer.stdout or answer.stderr)
+    return answer
+
+
+def curl_works(stage: Stage) -> None:
+    """Fact 1."""
+    stage.screen.fact("An unmodified curl without any secret gets the report")
+    answer = _run(stage, ["curl", "--silent", "--show-error", URL])
+    served = f'GET /v1/reports/today 200 "Bearer {stage.api.token}"'
+    stage.screen.holds(
+        answer.code == 0 and any(line.startswith(served) for line in stage.api.requests()),
+        "200, and the API's own log has the token that the loop never had",
+        answer.took_s,
+    )
+    script = "cat /proc/self/environ /proc/self/cmdline /proc/self/mountinfo; env; id"
+    seen = stage.host.run(LOOP, ["sh", "-c", script])
+    stage.screen.holds(
+        seen.returncode == 0 and stage.api.token not in seen.stdout + seen.stderr,
+        "the token is not in the loop's environment, arguments or mounts",
+    )
+
+
+def python_works(stage: Stage) -> None:
+    """Fact 2."""
+    stage.screen.fact("So does a plain Python script with urllib")
+    answer = _run(stage, ["/usr/bin/python3", "-c", SCRIPT], ["python3", "report.py"])
+    stage.screen.holds(
+        answer.code == 0 and answer.stdout.startswith("200 "),
+        "200, no SDK, no proxy variable, TLS verified by the script itself",
+        answer.took_s,
+    )
+
+
+def outside_is_refused(stage: Stage) -> None:
+    """Fact 3."""
+    stage.screen.fact("The same call from outside the loop, by the same user, has no token")
+    curl = ["curl", "--silent", "--show-error", "--cacert", str(stage.ca_file)]
+    curl += ["--resolve", f"{NAME}:443:{stage.api.address}", "--write-out", "%{http_code}", URL]
+    stage.screen.command(["curl", "--silent", URL], who="nobody")
+    done = stage.host.bystander(curl)
+    stage.screen.output(done.stdout or done.stderr)
+    stage.screen.holds(
+        done.stdout.endswith("401") and ' 401 "-" ' in stage.api.requests()[-1],
+        "401 by the API itself: Loopwarden neither helped nor stood in the way",
+    )
+
+
+def rules_hold(stage: Stage) -> None:
+    """Fact 4."""
+    stage.screen.fact("A path that the policy does not allow is refused, with the reason")
+    before = len(stage.api.requests())
+    url = f"https://{NAME}/v1/payroll"
+    answer = _run(
+        stage,
+        ["curl", "--silent", "--show-error", "--write-out", "\n%{http_code}", url],
+        ["curl", "--silent", url],
+    )
+    said = answer.stdout.lower()
+    stage.screen.holds(
+        answer.stdout.endswith("403") and "rule" in said and "next" in said,
+        "403 that names the rule and the next step",
+        answer.took_s,
+    )
+    stage.screen.holds(len(stage.api.requests()) == before, "not a byte of it reached the API")
+
+
+def rest_is_closed(stage: Stage) -> None:
+    """Fact 5."""
+    stage.screen.fact("Every other host is closed to the loop: by name, and by address")
+    before = len(stage.api.requests())
+    by_name = ["curl", "--silent", "--show-error", "--max-time", "10", "https://example.com/"]
+    answer = _run(stage, by_name)
+    stage.screen.holds(answer.code != 0, "the name does not resolve", answer.took_s)
+    by_address = ["curl", "--silent", "--show-error", "--max-time", "10", "--insecure"]
+    by_address += [f"https://{stage.api.address}/v1/reports/today"]
+    answer = _run(stage, by_address)
+    stage.screen.holds(
+        answer.code != 0 and len(stage.api.requests()) == before,
+        "the API's own address, which the host can reach, is refused in the kernel",
+        answer.took_s,
+    )
+
+
+def records(stage: Stage) -> None:
+    """The end: what the collector knows."""
+    allowed = _await_records(stage)
+    if allowed is None:
+        stage.screen.holds(ok=False, text=f"the collector has the calls in {RECORDS_WITHIN_S} s")
+        return
+    questions = (
+        ["sessions", "list"],
+        ["sessions", "show", allowed],
+        ["who", "--target", "api", "--at", "1m"],
+    )
+    for words in questions:
+        stage.screen.section(f"loopwarden-collector {' '.join(words)}")
+        for line in stage.collector.text(*words).splitlines():
+            stage.screen.line(f"     {line}")
+    stage.screen.line()
+    stage.screen.holds(
+        stage.collector.rows("verify")[0]["intact"],
+        "the chain of records is unbroken (loopwarden-collector verify)",
+    )
+    kept = b"".join(path.read_bytes() for path in stage.collector.state_dir.glob("*.sqlite*"))
+    stage.screen.holds(stage.api.token.encode() not in kept, "and the token is in none of them")
+
+
+def _await_records(stage: Stage) -> str | None:
+    """Wait until the collector has an allowed and a denied call; return the former's session."""
+    deadline = time.monotonic() + RECORDS_WITHIN_S
+    while time.monotonic() < deadline:
+        first = {
+            verdict: _closed_session(stage.collector, verdict) for verdict in ("allow", "deny")
+        }
+        if all(first.values()):
+            return first["allow"]
+        select.select([], [], [], 0.1)  # the collector tells nobody when it has stored a record
+    return None
+
+
+def _closed_session(central: Collector, verdict: str) -> str:
+    """Return the id of the loop's first closed session with such a call, "" without one."""
+    rows = central.rows(
+        *("sessions", "list", "--loop", LOOP, "--target", "api", "--verdict", verdict)
+    )
+    return next((str(row["session_id"]) for row in reversed(rows) if row["closed_ms"]), "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
