@@ -48,8 +48,9 @@ async def _serve(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         event_loop.add_signal_handler(number, stop.set)
     ports = await service.start(settings.listen, settings.enroll_listen)
-    logger.info("ingest on port %d, enrolment on port %d", ports.ingest, ports.enrollment)
-    notify(READY="1", STATUS=f"ingest on port {ports.ingest}")
+    status = f"ingest on port {ports.ingest}, enrolment on port {ports.enrollment}"
+    logger.info("%s", status)
+    notify(READY="1", STATUS=status)
     try:
         await stop.wait()
     finally:

@@ -114,7 +114,7 @@ class Uplink:
             except (OSError, ReadFailed) as error:
                 self.detail = f"the spool can't be read: {error}"
             finally:
-                if self.connected:
+                if self.connected and self.detail:
                     logger.warning("collector %s: %s", self._address, self.detail)
                 self.connected = False
                 self._store(force=True)

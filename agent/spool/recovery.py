@@ -81,7 +81,7 @@ def recover(directory: Path) -> Recovered:
     paths = sorted(directory.glob("*" + SUFFIX))
     segments: list[Segment] = []
     problems: list[str] = []
-    seen = cursor.seq
+    seen = max(cursor.seq, _seen_aside(directory))
     for path in paths:
         segment, segment_seen = _read(path, problems, is_last=path == paths[-1])
         seen = max(seen, segment_seen)
@@ -89,9 +89,19 @@ def recover(directory: Path) -> Recovered:
             segments.append(segment)
     next_seq, digest = _head(segments, cursor)
     if seen >= next_seq:
-        problems.append(f"records {next_seq} to {seen} can't be read")
+        if problems:  # found now; at later starts it is known
+            problems.append(f"records {next_seq} to {seen} can't be read")
         next_seq = seen + 1
     return Recovered(tuple(segments), cursor, next_seq, digest, tuple(problems))
+
+
+def _seen_aside(directory: Path) -> int:
+    """Return the highest number in quarantine: it was given out, so it may not be again."""
+    return max((highest_seq(path.read_bytes()) for path in _aside(directory)), default=0)
+
+
+def _aside(directory: Path) -> list[Path]:
+    return sorted((directory / QUARANTINE).glob("*"))
 
 
 def _head(segments: list[Segment], cursor: Cursor) -> tuple[int, bytes]:

@@ -1,7 +1,9 @@
 """A real collector process on loopback, with a state directory of its own, and enrolled hosts."""
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ class Collector:
     """The process and its directory; `ask` is the command line that people use."""
 
     folder: Path
-    process: subprocess.Popen[str] | None = None
+    process: subprocess.Popen[bytes] | None = None
     port: int = 0
     enroll_port: int = 0
 
@@ -29,46 +31,54 @@ class Collector:
         return self.folder / "state"
 
     @property
+    def log(self) -> Path:
+        """What it logged."""
+        return self.folder / "log"
+
+    @property
     def address(self) -> str:
         """Where agents connect."""
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Start; the second time on the same ports."""
-        self.process = subprocess.Popen(
-            [
-                *_command("serve", "--state-dir", str(self.state_dir)),
-                *("--listen", f"127.0.0.1:{self.port}"),
-                *("--enroll-listen", f"127.0.0.1:{self.enroll_port}"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stderr is not None
-        seen = []
-        with (self.folder / "log").open("a") as log:
-            for line in self.process.stderr:
-                log.write(line)
-                seen.append(line)
-                if match := _PORTS.search(line):
-                    self.port, self.enroll_port = int(match[1]), int(match[2])
-                    break
-            else:
-                raise AssertionError("the collector did not start:\n" + "".join(seen))
+        name = f"\0loopwarden-test-{os.getpid()}-{id(self)}"
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified,
+            self.log.open("ab") as log,
+        ):
+            notified.bind(name)
+            notified.settimeout(READY_WITHIN_S)
+            self.process = subprocess.Popen(
+                [
+                    *_command("serve", "--state-dir", str(self.state_dir)),
+                    *("--listen", f"127.0.0.1:{self.port}"),
+                    *("--enroll-listen", f"127.0.0.1:{self.enroll_port}"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, "NOTIFY_SOCKET": "@" + name[1:]},
+            )
+            try:
+                match = _PORTS.search(notified.recv(4096).decode())
+            except TimeoutError:
+                match = None
+        if match is None:
+            raise AssertionError(f"the collector did not start:\n{self.log.read_text()}")
+        self.port, self.enroll_port = int(match[1]), int(match[2])
 
     def stop(self) -> None:
         """End it by SIGTERM."""
         if self.process is not None:
             self.process.terminate()
-            self.process.communicate(timeout=READY_WITHIN_S)
+            self.process.wait(READY_WITHIN_S)
             self.process = None
 
     def kill(self) -> None:
         """End it by SIGKILL."""
         if self.process is not None:
             self.process.kill()
-            self.process.communicate(timeout=READY_WITHIN_S)
+            self.process.wait(READY_WITHIN_S)
             self.process = None
 
     def ask(self, *words: str) -> list[dict[str, Any]]:
