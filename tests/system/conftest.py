@@ -3,19 +3,24 @@
 import itertools
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.servers.certificates import Authority
+from tests.servers.collector import Collector, running_collector
 from tests.servers.netns import FarHost, far_host
 from tests.servers.nginx import Api, nginx_api
+from tests.system.host import Host, running
 
 NUMBERS = itertools.count(1)
 TOKEN = "canary-7f3a9c21e5d84b60"  # searched for in everything that must not hold it
+COLLECTED_WITHIN_S = 15.0
 API_NAME = "api.test.internal"
 
 POLICY = """
@@ -93,3 +98,50 @@ def api_site() -> Iterator[Site]:
     """The API that this module's loops call."""
     with tempfile.TemporaryDirectory(prefix="lwt-site-") as folder, site(Path(folder)) as made:
         yield made
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A worker host with its collector, and the API that its loops call."""
+
+    host: Host
+    collector: Collector
+    site: Site
+
+    def operations(self, at_least: int = 0, **wanted: object) -> list[dict[str, Any]]:
+        """Return the collector's operations of the wanted values, once there are so many."""
+        deadline = time.monotonic() + COLLECTED_WITHIN_S
+        while True:
+            rows = self.collector.ask("sessions", "tail", "--lines", "10000", "--limit", "10000")
+            found = [row for row in rows if all(row[key] == wanted[key] for key in wanted)]
+            if len(found) >= max(at_least, 1) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.1)
+
+
+@contextmanager
+def stage(made: Site, folder: Path, durability: str = "process") -> Iterator[Stage]:
+    """Run a collector and an enrolled worker host."""
+    number = next(NUMBERS)
+    with running_collector(folder) as collector:
+        identity = collector.enroll("worker")
+        for file in (identity, *identity.iterdir()):
+            os.chown(file, 64203, 64203)
+        with running(
+            f"lwsys{os.getpid() % 10_000}x{number}",
+            made.policy(durability),
+            collector_address=collector.address,
+            identity_dir=str(identity),
+            proxy_port=25_000 + 2 * number,
+            mark_prefix=0x5A0 + number % 16,
+        ) as host:
+            yield Stage(host, collector, made)
+
+
+@pytest.fixture(scope="module")
+def whole(api_site: Site) -> Iterator[Stage]:
+    """Everything together, for a module's tests."""
+    with tempfile.TemporaryDirectory(prefix="lwt-collector-") as folder:
+        Path(folder).chmod(0o755)
+        with stage(api_site, Path(folder)) as made:
+            yield made

@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -89,17 +90,18 @@ class Host:
     def start(self) -> None:
         """Start the daemon and wait until it says READY=1."""
         notify_path = self.base / "notify"
-        with contextlib.suppress(FileNotFoundError):
-            notify_path.unlink()
-        import socket
-
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
+        notify_path.unlink(missing_ok=True)
+        command = [str(BIN / "loopwardend"), "--config", str(self.config)]
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications,
+            self.log.open("ab") as log,
+        ):
             notifications.bind(os.fspath(notify_path))
             notifications.settimeout(0.2)
             self.daemon = subprocess.Popen(
-                self.inside("daemon", [str(BIN / "loopwardend"), "--config", str(self.config)]),
+                self.inside("daemon", command),
                 stdin=subprocess.DEVNULL,
-                stdout=self.log.open("ab"),
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.environment, "NOTIFY_SOCKET": str(notify_path)},
             )

@@ -1,0 +1,195 @@
+"""Nothing leaks and nothing acknowledged is lost, whatever is killed, and whenever."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.servers.netns import run
+from tests.system.conftest import API_NAME, Stage
+
+KILLS = 50
+ROLES = ("proxy@0", "broker", "reporter")
+# What a loop does meanwhile: calls that count, and three ways straight to an address of the far
+# host that no policy names. It goes on whatever happens to it.
+LOAD = textwrap.dedent(
+    """
+    import itertools, os, socket, sys, time, urllib.request
+    acknowledged = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+    name, worker, foreign = sys.argv[2], sys.argv[3], sys.argv[4]
+    for number in itertools.count():
+        path = f"/v1/{worker}-{number}"
+        try:
+            with urllib.request.urlopen(f"http://{name}{path}", timeout=3) as answer:
+                if answer.status == 200 and answer.read():
+                    os.write(acknowledged, f"{path}\\n".encode())
+        except OSError:
+            time.sleep(0.01)
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            try:
+                with socket.socket(socket.AF_INET, kind) as sock:
+                    sock.settimeout(0.2)
+                    sock.connect((foreign, 9))
+                    sock.send(b"leak")
+            except OSError:
+                pass
+    """
+)
+SNIFF = textwrap.dedent(
+    """
+    import sys
+    from scapy.all import AsyncSniffer
+    sniffer = AsyncSniffer(iface="eth0", filter=None, store=False, prn=lambda p: print(p.summary(), flush=True),
+                           lfilter=lambda p: sys.argv[1] in p.summary())
+    sniffer.start()
+    print("sniffing", flush=True)
+    sys.stdin.read()
+    sniffer.stop()
+    """
+)
+
+
+@dataclass(slots=True)
+class Load:
+    """Loops that call and try to leak, and what the far end saw of the leaks."""
+
+    acknowledged: Path
+    sniffed: Path
+    foreign: str
+
+    def paths(self) -> set[str]:
+        """Return what the loops were answered 200 for."""
+        return set(self.acknowledged.read_text().split())
+
+    def wait_for_more(self, so_many: int) -> None:
+        """Return when so many more calls were answered."""
+        goal = len(self.paths()) + so_many
+        deadline = time.monotonic() + 20
+        while len(self.paths()) < goal:
+            assert time.monotonic() < deadline, "the loops get no more answers"
+            time.sleep(0.02)
+
+
+@contextmanager
+def loaded(whole: Stage, workers: int = 2) -> Iterator[Load]:
+    """Run the load in runs of its own, and a sniffer at the far end."""
+    far = whole.site.far
+    foreign = far.address4.rsplit(".", 1)[0] + ".77"
+    far.inside.run("ip", "address", "add", f"{foreign}/24", "dev", "eth0")
+    with tempfile.TemporaryDirectory(prefix="lwt-load-") as folder:
+        base = Path(folder)
+        base.chmod(0o755)
+        load = Load(base / "acknowledged", base / "sniffed", foreign)
+        load.acknowledged.touch()
+        load.acknowledged.chmod(0o666)
+        with load.sniffed.open("w") as out:
+            sniffer = subprocess.Popen(
+                far.inside.argv(sys.executable, "-c", SNIFF, foreign),
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.DEVNULL,
+            )
+        while "sniffing" not in load.sniffed.read_text():
+            time.sleep(0.05)
+        loops = [
+            subprocess.Popen(
+                whole.host.run_command(
+                    "job",
+                    ["/usr/bin/python3", "-c", LOAD, str(load.acknowledged), API_NAME, f"w{number}", foreign],
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=whole.host.loop_environment(),
+                cwd="/",
+            )
+            for number in range(workers)
+        ]
+        try:
+            load.wait_for_more(20)
+            yield load
+        finally:
+            for loop in loops:
+                loop.terminate()
+                loop.wait(10)
+            assert sniffer.stdin is not None
+            sniffer.stdin.close()
+            sniffer.wait(20)
+            run("ip", "neigh", "flush", "dev", far.link)
+            far.inside.run("ip", "address", "delete", f"{foreign}/24", "dev", "eth0")
+
+
+def leaked(load: Load) -> list[str]:
+    """Return the packets to the foreign address that the far end saw."""
+    return [line for line in load.sniffed.read_text().splitlines() if line != "sniffing"]
+
+
+def missing(whole: Stage, load: Load) -> set[str]:
+    """Return the acknowledged calls that the collector does not have, after it had its time."""
+    want = load.paths()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        have = {row["resource"] for row in whole.operations(1)}
+        if not want - have:
+            return set()
+        time.sleep(0.3)
+    return want - have
+
+
+def test_the_control_leaks(whole: Stage) -> None:
+    """The sniffer sees what a process outside sends to the same address: it can fail."""
+    with loaded(whole, workers=1) as load:
+        send = f"echo leak > /dev/udp/{load.foreign}/9"
+        whole.host.bystander(["/bin/bash", "-c", send])
+        time.sleep(0.5)
+    assert leaked(load)
+
+
+def test_the_daemon_killed_at_random_points_under_load(whole: Stage) -> None:
+    """SIGKILL of the daemon at 50 random points: 0 packets leak, 0 acknowledged calls are lost."""
+    seed = random.randrange(1 << 32)
+    points = random.Random(seed)
+    with loaded(whole) as load:
+        for _ in range(KILLS):
+            time.sleep(points.uniform(0.0, 0.3))
+            os.kill(whole.host.role_pid("kernel"), signal.SIGKILL)
+            assert whole.host.daemon is not None
+            whole.host.daemon.wait(10)
+            time.sleep(points.uniform(0.0, 0.1))
+            whole.host.start()
+        load.wait_for_more(10)
+    assert not leaked(load), f"seed {seed}"
+    assert not missing(whole, load), f"seed {seed}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_killed_under_load_comes_back(whole: Stage, role: str) -> None:
+    """SIGKILL of a role: 0 packets leak, 0 acknowledged calls are lost, calls go on after it."""
+    with loaded(whole) as load:
+        for _ in range(3):
+            whole.host.kill_role(role)
+            load.wait_for_more(10)
+    assert not leaked(load)
+    assert not missing(whole, load)
+
+
+def test_a_foreign_nft_flush_under_load(whole: Stage) -> None:
+    """`nft flush ruleset` by somebody else: nothing leaks, it is repaired within seconds, reported."""
+    with loaded(whole) as load:
+        for _ in range(3):
+            run("nft", "delete", "table", "inet", whole.host.instance)
+            load.wait_for_more(10)
+    assert not leaked(load)
+    assert not missing(whole, load)
+    alarms = whole.collector.ask("alarms")
+    assert any("nft" in alarm["detail"] for alarm in alarms)
