@@ -16,18 +16,20 @@ from agent.broker.recorder import Recorder, Unrecorded
 from agent.broker.redact import redact
 from agent.broker.sessions import Sessions
 from agent.broker.who import may_start
-from agent.ipc.endpoint import Endpoint, RequestFailed
+from agent.ipc.endpoint import Endpoint, PeerGone, RequestFailed
 from agent.ipc.messages import (
     Admit,
     CreateRun,
     CutRun,
     Done,
     ListRuns,
+    Processes,
     RegisterCgroup,
     RemoveRun,
     RevokeRun,
     RunCreated,
     Runs,
+    RunTree,
 )
 from agent.model.audit import RunEnded, RunStarted
 from agent.model.flow import Tier
@@ -99,9 +101,21 @@ class Loops:
         runs = (await kernel.request(ListRuns(), Runs)).runs
         for run in runs:
             self._add(run, RunState.LIVE)
+            await self._finish_if_over(kernel, run)
         self._leases.reconcile(frozenset(self.live))
         if runs:
             logger.info("%d runs read back from the kernel", len(runs))
+
+    async def _finish_if_over(self, kernel: Endpoint, run: Run) -> None:
+        """A launched run without processes ended, or lost its launcher, while we were away.
+
+        A registered cgroup may be empty and wait for its service: it stays governed.
+        """
+        if run.tier is Tier.REGISTERED:
+            return
+        tree = await kernel.request(RunTree(run.run_id), Processes)
+        if not tree.processes:
+            self.finish(run.run_id, Reason.RUN_ENDED)
 
     @property
     def kernel(self) -> Endpoint:
@@ -270,6 +284,8 @@ class Loops:
             try:
                 await self.revoke(run_id, Reason.TIMED_OUT)
                 return
+            except PeerGone:
+                return
             except RunRefused as error:
                 logger.warning("run %s cannot be ended yet: %s", run_id, error.detail)
                 await asyncio.sleep(delay_s)
@@ -293,6 +309,8 @@ class Loops:
                     recorded = True
                 await self.kernel.request(RemoveRun(run_id), Done)
                 break
+            except PeerGone:
+                return  # this process ends with kernel; its successor reads the run back
             except (RequestFailed, TimeoutError) as error:
                 logger.warning("run %s is not removed yet: %s", run_id, error)
             await asyncio.sleep(delay_s)

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import stat
+import warnings
 from pathlib import Path
 
 from cryptography import x509
@@ -142,7 +143,7 @@ def _write_java(directory: Path, bundle: bytes) -> None:
         return  # a library before 45, or a host without Java's directory
     certificates = [
         pkcs12.PKCS12Certificate(each, f"root-{number}".encode())
-        for number, each in enumerate(x509.load_pem_x509_certificates(bundle))
+        for number, each in enumerate(_certificates(bundle))
     ]
     encryption = (
         PrivateFormat.PKCS12.encryption_builder()
@@ -153,6 +154,18 @@ def _write_java(directory: Path, bundle: bytes) -> None:
     )
     directory.mkdir(mode=0o755, exist_ok=True)
     _replace(directory / "cacerts", make(certificates, encryption))
+
+
+def _certificates(bundle: bytes) -> list[x509.Certificate]:
+    """Return the certificates that can be read: hosts have roots with odd serial numbers."""
+    end = b"-----END CERTIFICATE-----\n"
+    found: list[x509.Certificate] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for piece in bundle.split(end)[:-1]:
+            with contextlib.suppress(ValueError):
+                found.append(x509.load_pem_x509_certificate(piece + end))
+    return found
 
 
 def _replace(path: Path, data: bytes) -> None:

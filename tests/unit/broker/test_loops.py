@@ -1,0 +1,245 @@
+"""Runs: recorded before admitted, ended once, never forgotten."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.broker import control as c
+from agent.ipc import messages as m
+from agent.model.audit import LeaseChanged, RunEnded, RunStarted
+from agent.model.ids import RunId
+from agent.model.lease import LeaseState
+from agent.model.reason import Reason
+from tests.unit.broker.harness import POLICY, Caller, Host, expect, host, run_async
+
+
+async def _started(made: Host, caller: Caller, loop: str = "nightly") -> RunId:
+    """Start and admit a run, as the CLI does."""
+    opened = await expect(caller.ask(c.StartRun(loop, ("curl", "x"), "")), c.RunOpened)
+    pidfd = os.pidfd_open(os.getpid())
+    await expect(caller.ask(c.AdmitRun(opened.run_id), pidfd), c.Accepted)
+    os.close(pidfd)
+    return opened.run_id
+
+
+def test_a_run_is_recorded_before_its_process_is_admitted(tmp_path: Path) -> None:
+    """RunStarted is durable before StartRun is answered, so before Admit can be asked."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            caller = made.caller()
+            opened = await expect(caller.ask(c.StartRun("nightly", ("a", "b"), "")), c.RunOpened)
+            [started] = made.reporter.of(RunStarted)
+            assert started.run.run_id == opened.run_id
+            assert started.run.argv == ("a", "b")
+            assert started.run.initiator.uid == os.getuid()
+            assert started.run.initiator.pid == os.getpid()
+            assert not made.kernel.admitted
+            pidfd = os.pidfd_open(os.getpid())
+            await expect(caller.ask(c.AdmitRun(opened.run_id), pidfd), c.Accepted)
+            os.close(pidfd)
+            assert made.kernel.admitted == [opened.run_id]
+
+    run_async(main())
+
+
+def test_a_run_that_cannot_be_recorded_is_refused(tmp_path: Path) -> None:
+    """Without a reporter, or with a closed spool, no run is made; the refusal says why."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            caller = made.caller()
+            assert made.reporter.endpoint is not None
+            made.reporter.endpoint.notify(m.SpoolState(False, "the disk is full"))
+            await made.worker.until_notice(m.PolicyNames)
+            refused = await expect(caller.ask(c.StartRun("nightly", (), "")), c.Refused)
+            assert refused.reason is Reason.RECORD_FAILED
+            assert "the disk is full" in refused.detail
+            made.reporter.endpoint.close()
+            view = await expect(caller.ask(c.GetStatus()), c.StatusView)
+            assert not view.accepting
+            refused = await expect(caller.ask(c.StartRun("nightly", (), "")), c.Refused)
+            assert "reporter" in refused.detail
+            assert not made.kernel.runs
+
+    run_async(main())
+
+
+def test_a_reporter_that_dies_while_a_run_starts_leaves_no_run(tmp_path: Path) -> None:
+    """RunStarted unconfirmed: the run is removed from the kernel and refused."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            made.reporter.confirms = False
+            caller = made.caller()
+            asked = asyncio.ensure_future(caller.ask(c.StartRun("nightly", (), "")))
+            await made.reporter.until(lambda: bool(made.reporter.of(RunStarted)))
+            assert made.reporter.endpoint is not None
+            made.reporter.endpoint.close()
+            refused = await expect(asked, c.Refused)
+            assert refused.reason is Reason.RECORD_FAILED
+            await made.kernel.until(lambda: not made.kernel.runs)
+            assert not made.kernel.admitted
+
+    run_async(main())
+
+
+def test_who_may_start_is_the_policys_word(tmp_path: Path) -> None:
+    """Root may start a loop without `who`; an unknown loop is refused with the known ones."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            caller = made.caller()
+            await expect(caller.ask(c.StartRun("other", (), "")), c.RunOpened)
+            refused = await expect(caller.ask(c.StartRun("nigthly", (), "")), c.Refused)
+            assert "nightly" in refused.detail
+
+    run_async(main())
+
+
+def test_the_end_of_a_run_takes_everything_away(tmp_path: Path) -> None:
+    """RunEmptied: workers cut, lease revoked, end recorded once, the run removed."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            run_id = await _started(made, made.caller())
+            session = made.session(run_id, made.synthetic["api.example.com"][0])
+            await made.worker.ask(m.Authorize(session))
+            taken = await made.worker.ask(m.TakeLease(session))
+            assert isinstance(taken, m.LeaseTaken)
+            made.kernel_end.notify(m.RunEmptied(run_id, 1))
+            made.kernel_end.notify(m.RunEmptied(run_id, 1))
+            cut = await made.worker.until_notice(m.CutRun)
+            assert cut == m.CutRun(run_id, Reason.RUN_ENDED)
+            await made.kernel.until(lambda: not made.kernel.runs)
+            await made.reporter.until(lambda: bool(made.reporter.of(RunEnded)))
+            await made.broker.parts.leases.settled()
+            await made.reporter.until(
+                lambda: [each.state for each in made.reporter.of(LeaseChanged)] == list(LeaseState)
+            )
+            assert made.reporter.of(RunEnded) == [RunEnded(run_id, Reason.RUN_ENDED)]
+            assert isinstance(await made.worker.ask(m.TakeLease(session)), m.Failed)
+            assert not made.broker.parts.leases.rows(run_id)
+
+    run_async(main())
+
+
+def test_a_caller_that_leaves_before_admission_leaves_no_run(tmp_path: Path) -> None:
+    """A CLI killed between StartRun and Admit: the run is ended and removed."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            caller = made.caller()
+            await expect(caller.ask(c.StartRun("nightly", (), "")), c.RunOpened)
+            caller.close()
+            await made.kernel.until(lambda: not made.kernel.runs)
+            await made.reporter.until(lambda: bool(made.reporter.of(RunEnded)))
+
+    run_async(main())
+
+
+def test_a_restarted_broker_forgets_no_run(tmp_path: Path) -> None:
+    """Runs are read back from the kernel; a new session of an old run is authorized."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            run_id = await _started(made, made.caller())
+            await made.kill_broker()
+            await made.start_broker()
+            made.wire_reporter()
+            made.wire_worker()
+            session = made.session(run_id, made.synthetic["api.example.com"][0])
+            answer = await made.worker.ask(m.Authorize(session))
+            assert isinstance(answer, m.Authorized)
+            assert answer.grant is not None
+            assert answer.grant.run_id == run_id
+
+    run_async(main())
+
+
+def test_a_run_that_ended_while_the_broker_was_away_loses_its_lease(tmp_path: Path) -> None:
+    """At start the journal is reconciled with the kernel's runs."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            run_id = await _started(made, made.caller())
+            session = made.session(run_id, made.synthetic["api.example.com"][0])
+            await made.worker.ask(m.Authorize(session))
+            assert isinstance(await made.worker.ask(m.TakeLease(session)), m.LeaseTaken)
+            await made.kill_broker()
+            made.kernel.runs.clear()
+            await made.start_broker()
+            made.wire_reporter()
+            await made.broker.parts.leases.settled()
+            assert len(made.broker.parts.leases) == 0
+            states = [each.state for each in made.reporter.of(LeaseChanged)]
+            await made.reporter.until(
+                lambda: (
+                    LeaseState.REVOKED in [each.state for each in made.reporter.of(LeaseChanged)]
+                )
+            )
+            assert states[0] is LeaseState.INTENT
+
+    run_async(main())
+
+
+def test_max_duration_ends_the_run(tmp_path: Path) -> None:
+    """A run past its time is revoked with its processes, and the workers hear why."""
+    policy = POLICY.replace("nightly:\n", "nightly:\n    max_duration: 1s\n", 1)
+
+    async def main() -> None:
+        async with host(tmp_path, policy) as made:
+            run_id = await _started(made, made.caller())
+            cut = await made.worker.until_notice(m.CutRun)
+            assert cut == m.CutRun(run_id, Reason.TIMED_OUT)
+            await made.kernel.until(lambda: run_id in made.kernel.killed)
+            session = made.session(run_id, made.synthetic["api.example.com"][0])
+            answer = await made.worker.ask(m.Authorize(session))
+            assert isinstance(answer, m.Authorized)
+            assert answer.reason is Reason.RUN_REVOKED
+            made.kernel_end.notify(m.RunEmptied(run_id, 1))
+            await made.reporter.until(lambda: bool(made.reporter.of(RunEnded)))
+            assert made.reporter.of(RunEnded) == [RunEnded(run_id, Reason.TIMED_OUT)]
+
+    run_async(main())
+
+
+def test_a_kernel_that_refuses_is_asked_until_the_run_is_gone(tmp_path: Path) -> None:
+    """RemoveRun fails at first: it is tried again; the end is recorded once."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            run_id = await _started(made, made.caller())
+            made.kernel.refuse[m.RemoveRun] = "busy"
+            made.kernel_end.notify(m.RunEmptied(run_id, 1))
+            await made.kernel.until(
+                lambda: sum(isinstance(call, m.RemoveRun) for call in made.kernel.calls) >= 2
+            )
+            made.kernel.refuse.clear()
+            await made.kernel.until(lambda: not made.kernel.runs)
+            assert len(made.reporter.of(RunEnded)) == 1
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("request_type", [m.CreateRun, m.Admit])
+def test_what_the_kernel_refuses_is_refused_with_its_words(
+    tmp_path: Path, request_type: type[m.Message]
+) -> None:
+    """The kernel's reason reaches the caller."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            made.kernel.refuse[request_type] = "no slot in the map"
+            caller = made.caller()
+            reply = await caller.ask(c.StartRun("nightly", (), ""))
+            if isinstance(reply, c.RunOpened):
+                pidfd = os.pidfd_open(os.getpid())
+                reply = await caller.ask(c.AdmitRun(reply.run_id), pidfd)
+                os.close(pidfd)
+            assert isinstance(reply, c.Refused)
+            assert reply.detail == "no slot in the map"
+
+    run_async(main())
