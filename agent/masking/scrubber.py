@@ -28,7 +28,7 @@ class Scrubber:
         ValueError: a secret is too short or too long (agent.masking.encodings has the numbers).
     """
 
-    __slots__ = ("_literals", "_longest", "_starts", "_tolerant", "tail_bytes_max")
+    __slots__ = ("_literals", "_starts", "_tolerant", "tail_bytes_max")
 
     def __init__(self, secrets: Sequence[Secret]) -> None:
         forms = [form for secret in secrets for form in literals(secret)]
@@ -40,14 +40,15 @@ class Scrubber:
 
     def scrub(self, data: bytes) -> bytes:
         """Return complete data without the secrets: each byte of a form becomes MASK."""
-        spans = self._spans(data)
+        spans = self.spans(data)
         return _masked(data, spans) if spans else data
 
     def stream(self) -> "ScrubStream":
         """Return the state for one body."""
         return ScrubStream(self)
 
-    def _spans(self, data: bytes) -> list[tuple[int, int]]:
+    def spans(self, data: bytes) -> list[tuple[int, int]]:
+        """Return where forms are, from and to; they may overlap."""
         spans: list[tuple[int, int]] = []
         for form in self._literals:
             start = data.find(form)
@@ -59,7 +60,7 @@ class Scrubber:
                 spans += [found.span() for found in pattern.finditer(data)]
         return spans
 
-    def _tail(self, data: bytes) -> int:
+    def tail(self, data: bytes) -> int:
         """Return where the data's end begins that may be the start of a secret."""
         begin = max(0, len(data) - self.tail_bytes_max)
         tail = data[begin:]
@@ -90,8 +91,8 @@ class ScrubStream:
         if self._held:
             data = self._held + data
         scrubber = self._scrubber
-        spans = scrubber._spans(data)
-        tail = scrubber._tail(data)
+        spans = scrubber.spans(data)
+        tail = scrubber.tail(data)
         if not spans and tail == len(data):
             self._held = b""
             return data

@@ -29,7 +29,7 @@ _NEXT_STEPS = {
     Reason.RECORD_FAILED: "Try again later; the operator finds the cause in `loopwarden status`.",
     Reason.UPSTREAM_UNREACHABLE: "Try again later; check the target's address in the policy.",
     Reason.UPSTREAM_UNTRUSTED: "Ask the operator to check the target's certificate and CA.",
-    Reason.CLEARTEXT_REFUSED: "Ask the operator for TLS upstream, or allow_cleartext on the target.",
+    Reason.CLEARTEXT_REFUSED: "Ask the operator for TLS upstream, or for allow_cleartext.",
     Reason.UNSCANNABLE: "Ask the upstream for an answer without content coding or ranges.",
 }
 _TRY_LATER = "Try again later."

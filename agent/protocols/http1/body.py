@@ -84,10 +84,8 @@ class ChunkedBody:
         at = 0
         try:
             while at < len(data) and not self.done:
-                if self._left:
-                    at = self._take_chunk(data, at, pieces)
-                else:
-                    at = self._take_line(data, at)
+                take = self._take_chunk if self._left else self._take_line
+                at = take(data, at, pieces)
         except FramingError as error:
             self.error, at = str(error), len(data)
         return b"".join(pieces), data[at:]
@@ -108,7 +106,7 @@ class ChunkedBody:
         self._left = left
         return end
 
-    def _take_line(self, data: bytes, at: int) -> int:
+    def _take_line(self, data: bytes, at: int, _: list[bytes]) -> int:
         end = data.find(b"\n", at, at + self._line_max() + 2)
         if end < 0:
             if len(data) - at > self._line_max() + 1:

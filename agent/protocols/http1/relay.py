@@ -55,6 +55,7 @@ from agent.wire.events import (
     UpstreamFailed,
     UpstreamOpened,
 )
+from agent.wire.side import Side
 
 
 class HttpRelay(Ending):
@@ -92,10 +93,7 @@ class HttpRelay(Ending):
                 self._touched_ns = self._now
                 self._out.append(SetTimer(WATCH_TIMER, WATCH_S))
             case Eof(side):
-                if side is UP:
-                    self._upstream_ended(clean=True)
-                else:
-                    self._downstream_ended()
+                self._ended(side)
             case RecordFailed(operation_id):
                 self._intent_failed(operation_id)
             case Leased(lease):
@@ -113,6 +111,12 @@ class HttpRelay(Ending):
                 self._cut(reason)
             case _:
                 assert_never(event)
+
+    def _ended(self, side: Side) -> None:
+        if side is UP:
+            self._upstream_ended(clean=True)
+        else:
+            self._downstream_ended()
 
     # downstream: heads and bodies of requests
 

@@ -80,14 +80,14 @@ def check_request_line(line: bytes) -> re.Match[bytes] | Malformed:
 
 def _parse(block: bytes) -> RequestHead | Malformed:
     lines = block.split(b"\r\n")
-    line = check_request_line(lines[0])
-    if isinstance(line, Malformed):
-        return line
+    first = check_request_line(lines[0])
+    if isinstance(first, Malformed):
+        return first
     if len(lines) - 3 > FIELDS_MAX:
         return bad("too many header fields", 431)
     if len(block.translate(None, FIELD_BYTES)) != 2 * (len(lines) - 1):
         return bad("the head has a bare CR, a bare LF or a control byte")
-    method, target, minor = line.groups()
+    method, target, minor = first.groups()
     parts = parse_request_target(method, target)
     if isinstance(parts, Malformed):
         return parts
@@ -95,21 +95,21 @@ def _parse(block: bytes) -> RequestHead | Malformed:
         return bad("a header field is too long", 431)
     draft = _Draft()
     canonical, request_field = draft.canonical, names.request_field
-    for text in lines[1:-2]:
-        name, colon, value = text.partition(b":")
+    for line in lines[1:-2]:
+        name, colon, value = line.partition(b":")
         role, lower = request_field(name)
         if role == BAD or not colon:
             return bad("not a header field line")
         bare = value.strip(b" \t")
-        if len(value) != len(bare) + 1 or value[0] != SPACE:
-            text = name + b": " + bare
+        spaced = len(value) == len(bare) + 1 and value[0] == SPACE
+        text = line if spaced else name + b": " + bare
         if role == PLAIN:
             canonical.append((role, lower, text))
         elif role != DROPPED:
             problem = draft.add(role, lower, text, bare)
             if problem is not None:
                 return problem
-    return draft.finish(method, parts, minor == b"1")
+    return draft.finish(method, parts, one_one=minor == b"1")
 
 
 class _Draft:
@@ -168,11 +168,11 @@ class _Draft:
         return None
 
     def finish(
-        self, method: bytes, parts: tuple[bytes, bytes | None, bytes | None], one_one: bool
+        self, method: bytes, parts: tuple[bytes, bytes | None, bytes | None], *, one_one: bool
     ) -> RequestHead | Malformed:
         """Check what only the whole head can tell, and return the model."""
         path, query, authority = parts
-        problem = self._check(authority, one_one)
+        problem = self._check(authority, one_one=one_one)
         if problem is not None:
             return problem
         tokens = connection_tokens(self.connection)
@@ -184,10 +184,11 @@ class _Draft:
         return RequestHead(
             method, path, query, self.host, int(one_one), length, self.chunked, keep,
             self.expect and one_one and (self.chunked or bool(length)),
-            self._upgrade(), tuple(self.canonical), self._attributes(query), method.decode(), resource,
+            self._upgrade(), tuple(self.canonical), self._attributes(query),
+            method.decode(), resource,
         )  # fmt: skip
 
-    def _check(self, authority: bytes | None, one_one: bool) -> Malformed | None:
+    def _check(self, authority: bytes | None, *, one_one: bool) -> Malformed | None:
         if self.host is None and one_one:
             return bad("no Host")
         if authority is not None and authority.lower() != (self.host or b"").lower():

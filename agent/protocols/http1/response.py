@@ -61,7 +61,7 @@ def _parse(block: bytes) -> ResponseHead | Malformed:
         if problem is not None:
             return problem
     minor, code, reason = status.groups()
-    return draft.finish(int(code), b"HTTP/1.1 %b %b" % (code, reason or b""), minor == b"1")
+    return draft.finish(int(code), b"HTTP/1.1 %b %b" % (code, reason or b""), one_one=minor == b"1")
 
 
 class _Draft:
@@ -114,7 +114,7 @@ class _Draft:
             self.canonical.append((lower, line))
         return None
 
-    def finish(self, status: int, status_line: bytes, one_one: bool) -> ResponseHead | Malformed:
+    def finish(self, status: int, status_line: bytes, *, one_one: bool) -> ResponseHead | Malformed:
         """Check what only the whole head can tell, and return the model."""
         if self.chunked and (self.length is not None or not one_one):
             return bad("the upstream's framing has two meanings", 502)
