@@ -23,7 +23,7 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 # On a terminal pip shows its progress; elsewhere it says nothing unless it fails.
-PIP_VOICE := $(shell test -t 1 || echo --quiet)
+PIP_VOICE := $(shell test -t 1 || echo -qq)
 say = printf '\033[2K» %s\n' '$(1)'
 ifneq ($(shell test -t 1 && echo tty),tty)
 say = printf '» %s\n' '$(1)'
@@ -92,10 +92,16 @@ packages:
 packages-test:
 	@.ci/packages test
 
-wheelhouse: $(VENV)/.run bpf  ## build/wheels: everything `make install WHEELS=build/wheels` needs
+# The wheels of others are fetched when pyproject.toml changes, ours is built each time, offline.
+wheelhouse: build/wheels/.dependencies bpf  ## build/wheels: all that `make install WHEELS=build/wheels` needs
+	@rm -f build/wheels/loopwarden-*.whl
+	@$(BIN)/python -m pip wheel -qq --no-deps --no-index --find-links build/wheels --wheel-dir build/wheels .
+
+build/wheels/.dependencies: pyproject.toml | $(VENV)/.run
 	@$(call say,Wheels)
 	@rm -rf build/wheels
 	@$(BIN)/python -m pip wheel $(PIP_VOICE) --wheel-dir build/wheels . hatchling
+	@touch $@
 
 # --- installation ---------------------------------------------------------------------------------
 
