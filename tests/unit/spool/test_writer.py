@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.spool import writer
 from agent.spool.cursor import Cursor
 from agent.spool.errors import SpoolDead, SpoolFull
 from agent.spool.format import FRAME_HEAD_BYTES, RECORD_BYTES_MAX
@@ -167,7 +166,7 @@ def test_a_failed_flush_is_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         calls.append(fd)
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(writer.os, "fdatasync", fails)
+    monkeypatch.setattr(os, "fdatasync", fails)
     with pytest.raises(SpoolDead):
         spool.sync()
     monkeypatch.undo()
