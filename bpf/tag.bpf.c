@@ -18,6 +18,9 @@ int BPF_PROG(tag_newtask, struct task_struct *task, unsigned long clone_flags)
 		if (!run || !(run->flags & LW_RUN_ADOPT))
 			return 0;
 	}
+#ifdef LW_NO_TASK_STORAGE
+	return 0; /* procs_fork makes the child's record, with the tag */
+#endif
 	/* A child without tag is still governed by its cgroup, only without credential. */
 	if (lw_tag_set(task, tag))
 		lw_count(LW_C_NO_ROOM);

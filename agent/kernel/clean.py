@@ -98,6 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     which.add_argument("--all", action="store_true")
     parser.add_argument("--bpffs", type=Path, default=Path("/sys/fs/bpf"))
     parser.add_argument("--attach-cgroup", default="/")
+    parser.add_argument("--slice", default="loopwarden.slice")
     options = parser.parse_args(argv)
     if os.geteuid() != 0:
         sys.stderr.write("this needs root\n")
@@ -106,7 +107,10 @@ def main(argv: list[str] | None = None) -> int:
     code = 0
     for name in names:
         config = PlaneConfig(
-            instance=name, bpffs=options.bpffs, attach_cgroup=options.attach_cgroup
+            instance=name,
+            bpffs=options.bpffs,
+            attach_cgroup=options.attach_cgroup,
+            slice_name=options.slice,
         )
         cleaned = clean(config)
         sys.stdout.write(f"{name}: {cleaned}\n")

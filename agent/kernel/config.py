@@ -15,7 +15,8 @@ class PlaneConfig:
     hook is attached at attach_cgroup, so a process outside it is not seen at all: production
     uses the root. The slice of launched runs is attach_cgroup/slice_name. exempt_cgroup is the
     cgroup of the daemon, which alone may connect to the proxy's and resolver's ports; None
-    takes the cgroup of the calling process, unless that is the root itself.
+    takes the cgroup of the calling process, unless that is the root itself. procs_identity keeps
+    tags in the procs map even where the kernel has task storage (weaker; for tests).
 
     Raises:
         ValueError: a name or number is out of its range.
@@ -31,6 +32,7 @@ class PlaneConfig:
     exempt_cgroup: str | None = None
     synthetic4: str = "198.18.0.0/15"
     synthetic6: str = "fd4c:5700::/64"
+    procs_identity: bool = False
 
     def __post_init__(self) -> None:
         if not self.instance.replace("-", "").replace("_", "").isalnum() or len(self.instance) > 24:

@@ -89,7 +89,7 @@ def make_dirs(pin_dir: Path) -> Path:
     return top
 
 
-def load(top: Path) -> tuple[BpfObject, str]:
+def load(top: Path, procs_identity: bool) -> tuple[BpfObject, str]:
     """Load the object, with the maps pinned in top; return it and its file name.
 
     Raises:
@@ -99,7 +99,8 @@ def load(top: Path) -> tuple[BpfObject, str]:
         raise PlaneError(f"{BTF} is missing: this kernel was built without BTF (see bcc_loader)")
     if not (OBJECT_DIR / FULL).exists():
         raise PlaneError(f"{OBJECT_DIR / FULL} is missing: run `make -C bpf`")
-    used = [name for name in (FULL, FALLBACK) if _fits(top, name)]
+    wanted = (FALLBACK,) if procs_identity else (FULL, FALLBACK)
+    used = [name for name in wanted if _fits(top, name)]
     first: PlaneError | None = None
     for name in used:
         try:

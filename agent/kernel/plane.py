@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from agent.ipc.messages import Layer, Layers
-from agent.kernel import admission, nft, objects
+from agent.kernel import admission, migrate, nft, objects
 from agent.kernel.cgroups import CgroupTree, own_cgroup
 from agent.kernel.config import PlaneConfig
 from agent.kernel.errors import PlaneError, RunRefused
@@ -14,6 +14,7 @@ from agent.kernel.events import EventReader, KernelEvent
 from agent.kernel.flows import Attributor
 from agent.kernel.guard import Guard, Repair
 from agent.kernel.maps import Maps
+from agent.kernel.probe import probe_layers
 from agent.kernel.processes import ProcessBook
 from agent.kernel.runs import RunTable, fresh_tag
 from agent.model.flow import Attribution, Endpoint, Process, Tier, Unattributed
@@ -61,18 +62,20 @@ class Plane:
         with objects.locked(config.pin_dir):
             try:
                 return cls._open_locked(config, tree)
-            except OSError as error:
+            except (OSError, ValueError, RunRefused) as error:
                 raise PlaneError(f"the kernel plane cannot be set up: {error}") from error
 
     @classmethod
     def _open_locked(cls, config: PlaneConfig, tree: CgroupTree) -> "Plane":
         tree.create(config.attach_cgroup)
         top = objects.make_dirs(config.pin_dir)
-        loaded, name = objects.load(top)
+        loaded, name = objects.load(top, config.procs_identity)
         try:
             maps = Maps(top / "maps")
             guard = Guard(config, tree, maps)
             guard.write_cfg(_exempt_id(config, tree), os.stat("/proc/self/ns/pid").st_ino)
+            old = migrate.old_versions(config.pin_dir)
+            carried = tuple(run for one in old for run in migrate.copy_runs(one, maps))
             cgroup_fd = os.open(tree.directory(config.attach_cgroup), os.O_RDONLY)
             try:
                 attached = objects.attach(loaded, top, cgroup_fd)
@@ -80,6 +83,9 @@ class Plane:
                 os.close(cgroup_fd)
         finally:
             loaded.close()
+        migrate.retag(tree, maps, carried)
+        for one in old:
+            objects.unpin_version(one)
         plane = cls(config, tree, maps, replace(attached, object_name=name))
         plane._guard.install_host()
         plane._refence()
@@ -201,6 +207,10 @@ class Plane:
         except OSError as error:
             raise RunRefused(Reason.INTERNAL, f"admission failed: {error}") from error
 
+    def freeze(self, run_id: RunId) -> None:
+        """Set the REVOKED bit only: packets stop, sockets stay. Raises RunRefused, OSError."""
+        self._runs.revoke(self._known(run_id))
+
     def revoke(self, run_id: RunId, kill: bool) -> None:
         """Stop the run's flows, destroy its sockets. Idempotent. Raises RunRefused."""
         run = self._known(run_id)
@@ -282,7 +292,8 @@ class Plane:
 
     def probe(self) -> Layers:
         """Probe each layer with real packets in a throw-away run; takes up to 5 s (blocking)."""
-        raise NotImplementedError
+        layers = [*self._layers(), *probe_layers(self)]
+        return Layers(tuple(layers), self.maps.counters())
 
     def _known(self, run_id: RunId) -> Run:
         run = self._runs.by_id(run_id)

@@ -26,15 +26,11 @@ for family, host in ((socket.AF_INET, sys.argv[1]), (socket.AF_INET6, sys.argv[2
 """
 
 
-def test_a_flush_by_somebody_else_leaks_nothing_and_is_repaired(
-    bench: Bench, far: FarSide
-) -> None:
+def test_a_flush_by_somebody_else_leaks_nothing_and_is_repaired(bench: Bench, far: FarSide) -> None:
     """Our table deleted: 0 packets arrive; verify() tells, puts it back, and then is content."""
     run = bench.run()
     assert bench.plane.verify() == ()
-    subprocess.run(
-        ["nft", "delete", "table", "inet", bench.plane.config.instance], check=True
-    )
+    subprocess.run(["nft", "delete", "table", "inet", bench.plane.config.instance], check=True)
     far.take()
     bench.output(run, DIAL, FAR4, FAR6)
     assert far.take() == []
@@ -61,9 +57,7 @@ def test_foreign_tables_are_left_alone(bench: Bench) -> None:
     try:
         assert bench.plane.verify() == ()
         assert other in nft.tables()
-        subprocess.run(
-            ["nft", "delete", "table", "inet", bench.plane.config.instance], check=True
-        )
+        subprocess.run(["nft", "delete", "table", "inet", bench.plane.config.instance], check=True)
         bench.plane.verify()
         assert other in nft.tables()
     finally:
@@ -95,7 +89,10 @@ def test_the_guard_alone_holds(bench: Bench, far: FarSide) -> None:
         (links / name).unlink()
     nft.remove(bench.plane.config.instance)
     far.take()
-    code = DIAL + "\nu=socket.socket(type=2)\ntry: u.sendto(b'x',(sys.argv[1],9))\nexcept OSError: pass"
+    code = (
+        DIAL
+        + "\nu=socket.socket(type=2)\ntry: u.sendto(b'x',(sys.argv[1],9))\nexcept OSError: pass"
+    )
     assert "far" not in bench.output(run, code, FAR4, FAR6)
     assert far.take() == []
 

@@ -27,9 +27,15 @@ DENIED = {
     "udp-sendto-other-port": ("s=socket.socket(type=2);T(lambda: s.sendto(b'x',(F4,9)))", "1"),
     "udp6-sendto": ("s=socket.socket(10,2);T(lambda: s.sendto(b'x',(F6,443)))", "1"),
     "udp6-connect": ("s=socket.socket(10,2);print(s.connect_ex((F6,443)))", "111"),
-    "udp-mapped-sendto": ("s=socket.socket(10,2);T(lambda: s.sendto(b'x',('::ffff:'+F4,443)))", "1"),
+    "udp-mapped-sendto": (
+        "s=socket.socket(10,2);T(lambda: s.sendto(b'x',('::ffff:'+F4,443)))",
+        "1",
+    ),
     "udp-mapped-connect": ("s=socket.socket(10,2);print(s.connect_ex(('::ffff:'+F4,443)))", "111"),
-    "udp-multicast": ("s=socket.socket(type=2);T(lambda: s.sendto(b'x',('224.0.0.251',5353)))", "1"),
+    "udp-multicast": (
+        "s=socket.socket(type=2);T(lambda: s.sendto(b'x',('224.0.0.251',5353)))",
+        "1",
+    ),
     "udp-dns-then-elsewhere": (
         "s=socket.socket(type=2);s.connect((F4,53));T(lambda: s.sendto(b'x',(F4,443)))",
         "1",
@@ -117,7 +123,9 @@ def test_dns_goes_to_our_resolver(
         thread = threading.Thread(target=answer)
         thread.start()
         send = "s.connect((A,53));s.send(b'q')" if connected else "s.sendto(b'q',(A,53))"
-        code = f"s={make};s.settimeout(5);A=sys.argv[1];{send};d,p=s.recvfrom(99);print(d,p[0],p[1])"
+        code = (
+            f"s={make};s.settimeout(5);A=sys.argv[1];{send};d,p=s.recvfrom(99);print(d,p[0],p[1])"
+        )
         far.take()
         out = bench.output(bench.run(), code, server)
         thread.join(10)
@@ -134,7 +142,9 @@ def test_dns_over_tcp_goes_to_our_resolver(bench: Bench, far: FarSide) -> None:
         ours.settimeout(10)
         far.take()
         child = bench.python(
-            bench.run(), "s=socket.create_connection((sys.argv[1],53));print(s.recv(9).decode())", FAR4
+            bench.run(),
+            "s=socket.create_connection((sys.argv[1],53));print(s.recv(9).decode())",
+            FAR4,
         )
         sock, _ = ours.accept()
         with sock:
@@ -153,7 +163,10 @@ sys.stdout.write('up\\n'); sys.stdout.flush()
 try: l.accept(); print('reached')
 except TimeoutError: print('silent')
 """
-    for place, port, expected in ((bench.run(), "18081", b"silent\n"), (None, "18082", b"reached\n")):
+    for place, port, expected in (
+        (bench.run(), "18081", b"silent\n"),
+        (None, "18082", b"reached\n"),
+    ):
         child = bench.python(place, code, port)
         assert child.stdout is not None
         assert child.stdout.readline() == b"up\n"

@@ -1,0 +1,87 @@
+"""The doctor: every layer present as shipped, and absent layers are seen as absent."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from agent.kernel import nft
+from agent.kernel.bcc_loader import refuse
+from agent.kernel.config import PlaneConfig
+from agent.kernel.errors import PlaneError
+from agent.kernel.objects import version_dir
+from agent.kernel.plane import Plane
+from agent.model.flow import Evidence
+from tests.kernel.bench import Bench
+
+
+def _absent(plane: Plane) -> set[str]:
+    absent = [one for one in plane.probe().layers if one.claimed and not one.present]
+    return {one.name for one in absent}
+
+
+def test_all_layers_are_present(plane: Plane) -> None:
+    """With nothing taken away every probe succeeds, and the throw-away run is gone."""
+    assert _absent(plane) == set()
+    assert plane.runs() == ()
+
+
+def test_a_missing_table_is_seen(plane: Plane) -> None:
+    """Without nft: marks are set but nothing is redirected, and the fence does not hold."""
+    nft.remove(plane.config.instance)
+    seen = _absent(plane)
+    assert {"nft table", "probe tcp4", "probe tcp6", "probe mapped"} <= seen
+    assert {"probe fence4", "probe fence6"} <= seen
+    assert "probe udp_send" not in seen
+
+
+@pytest.mark.parametrize(
+    ("link", "layer"),
+    [
+        ("connect4", "probe tcp4"),
+        ("connect6", "probe tcp6"),
+        ("sendmsg4", "bpf sendmsg4"),  # the egress guard still denies
+        ("sendmsg6", "bpf sendmsg6"),
+        ("sock_create", "probe raw"),
+    ],
+)
+def test_a_missing_program_is_seen(plane: Plane, link: str, layer: str) -> None:
+    """Each unpinned program makes its own layer absent."""
+    (version_dir(plane.config.pin_dir) / "links" / link).unlink()
+    assert {f"bpf {link}", layer} <= _absent(plane)
+
+
+@pytest.fixture
+def fallback(config: PlaneConfig) -> Iterator[Bench]:
+    """A plane that keeps tags in the procs map."""
+    plane = Plane.open(replace(config, procs_identity=True))
+    bench = Bench(plane)
+    yield bench
+    bench.close()
+    plane.close()
+
+
+def test_the_procs_fallback_attributes_and_says_so(fallback: Bench) -> None:
+    """Without task storage, exec in the cgroup gives the tag; status names the fallback."""
+    run = fallback.run()
+    code = "s=socket.create_connection(('198.18.7.7',80))"
+    fallback.python(run, code)
+    whose = fallback.arrive().attributed()
+    assert (whose.run_id, whose.evidence) == (run.run_id, Evidence.TAG_AND_CGROUP)
+    wait = "sys.stdout.write('up\\n');sys.stdout.flush();sys.stdin.readline()\n"
+    child = fallback.python(run, wait + code)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"up\n"
+    fallback.plane.tree.move(fallback.outside, child.pid)
+    assert child.stdin is not None
+    child.stdin.write(b"go\n")
+    child.stdin.flush()
+    assert fallback.arrive().attributed().evidence is Evidence.TAG_ONLY
+    details = [one.detail for one in fallback.plane.status().layers if one.name == "identity tag"]
+    assert "fallback" in details[0]
+
+
+def test_bcc_is_refused_with_reasons() -> None:
+    """The bcc loader says what it would need instead of attributing by guess."""
+    with pytest.raises(PlaneError, match="python3-bpfcc"):
+        refuse()
