@@ -62,8 +62,11 @@ class Arrivals:
             answer = await self.services.peers.kernel.request(
                 question, Attributed, timeout_s=ATTRIBUTE_TIMEOUT_S
             )
-        except (RequestFailed, TimeoutError) as error:
-            raise Refused(Reason.UNATTRIBUTED, f"{destination}: {error or 'no answer'}") from error
+        except RequestFailed as error:
+            detail = f"{destination}: {error.failed.detail}"
+            raise Refused(Reason.UNATTRIBUTED, detail) from error
+        except TimeoutError as error:
+            raise Refused(Reason.UNATTRIBUTED, f"{destination}: no answer") from error
         except PeerGone as error:
             raise Refused(Reason.UNATTRIBUTED, f"{destination}: kernel is gone") from error
         return _own(answer, destination)

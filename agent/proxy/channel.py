@@ -5,7 +5,6 @@ owner.
 """
 
 import asyncio
-from enum import IntFlag
 from typing import Protocol, cast
 
 from agent.wire.side import Side
@@ -17,12 +16,9 @@ LINGER_BYTES_MAX = 1 << 20  # and how much of it, so that it reads our last word
 FLUSH_S = 30.0  # how long a peer may take to read our last words
 
 
-class Hold(IntFlag):
-    """Why a channel is not read."""
-
-    NONE = 0
-    RELAY = 1  # it said Pause
-    PRESSURE = 2  # the other side does not keep up
+# why a channel is not read: bits, and not an enum, because the driver sets them all the time
+HOLD_RELAY = 1  # it said Pause
+HOLD_PRESSURE = 2  # the other side does not keep up
 
 
 class Owner(Protocol):
@@ -31,8 +27,8 @@ class Owner(Protocol):
     def arrived(self, channel: "Channel", data: bytes) -> None:
         """Bytes came, never empty."""
 
-    def ended(self, channel: "Channel") -> None:
-        """The peer will send no more (once)."""
+    def ended(self, channel: "Channel", *, clean: bool) -> None:
+        """The peer will send no more (once). Not clean: it was cut off, not ended by the peer."""
 
     def lost(self, channel: "Channel") -> None:
         """The connection is gone (once, and last)."""
@@ -50,7 +46,7 @@ class Nobody:
         if channel.lingered_bytes > LINGER_BYTES_MAX:
             channel.abort()
 
-    def ended(self, channel: "Channel") -> None:
+    def ended(self, channel: "Channel", *, clean: bool) -> None:
         """Both have said their last."""
         channel.abort_when_flushed()
 
@@ -86,7 +82,7 @@ class Channel(asyncio.Protocol):
         self.owner: Owner = owner
         self.transport: asyncio.Transport | None = None
         self.lingered_bytes = 0
-        self._holds = Hold.NONE
+        self._holds = 0
         self._has_ended = False
         self._closing = False
         self._linger: asyncio.TimerHandle | None = None
@@ -103,13 +99,13 @@ class Channel(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol: the connection stays half open."""
-        self._end()
+        self._end(clean=True)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._release()
-        self._end()
+        self._end(clean=exc is None)
         self.owner.lost(self)
 
     def pause_writing(self) -> None:
@@ -142,18 +138,18 @@ class Channel(asyncio.Protocol):
         if self.transport is not None and not self._closing:
             self.transport.write(data)
 
-    def hold(self, why: Hold) -> None:
-        """Do not read while there is a reason."""
-        if self._holds == Hold.NONE and self.transport is not None:
+    def hold(self, why: int) -> None:
+        """Do not read while there is a reason (HOLD_RELAY, HOLD_PRESSURE)."""
+        if not self._holds and self.transport is not None:
             self.transport.pause_reading()
         self._holds |= why
 
-    def release(self, why: Hold) -> None:
+    def release(self, why: int) -> None:
         """Read again when this was the last reason."""
-        if self._holds == Hold.NONE:
+        if not self._holds:
             return
         self._holds &= ~why
-        if self._holds == Hold.NONE and self.transport is not None and not self._has_ended:
+        if not self._holds and self.transport is not None and not self._has_ended:
             self.transport.resume_reading()
 
     def close(self, flush_s: float = FLUSH_S) -> None:
@@ -165,7 +161,7 @@ class Channel(asyncio.Protocol):
             return
         self._last_word()
         self._closing = True
-        self.release(Hold.RELAY | Hold.PRESSURE)
+        self.release(HOLD_RELAY | HOLD_PRESSURE)
         if self._has_ended:
             self.abort_when_flushed()
         else:
@@ -189,10 +185,10 @@ class Channel(asyncio.Protocol):
     def _last_word(self) -> None:
         """Say what the layer says before the end."""
 
-    def _end(self) -> None:
+    def _end(self, *, clean: bool) -> None:
         if not self._has_ended:
             self._has_ended = True
-            self.owner.ended(self)
+            self.owner.ended(self, clean=clean)
 
     def _release(self) -> None:
         self.transport = None

@@ -1,13 +1,52 @@
 """Opening a verified upstream connection."""
 
 import asyncio
+import socket
+import ssl
 
 from agent.model.grant import Target, UpstreamTls
 from agent.model.reason import Reason
 from agent.proxy.channel import NOBODY, Channel
 from agent.proxy.pool import Upstream
+from agent.proxy.secure import SecureChannel
+from agent.proxy.trust import Trust
 from agent.proxy.upstream import DialRules, Unreachable, addresses_of, connect
 from agent.wire.side import Side
+from agent.wire.tls import TlsEngine, TlsFailed, TlsFault
+
+HANDSHAKE_TIMEOUT_S = 10.0
+EARLY_BYTES_MAX = 64 << 10  # what a server may say before anybody asked; more ends it
+
+
+class Dialling:
+    """Owner of an upstream channel until a session has it."""
+
+    def __init__(self) -> None:
+        self.secured: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.early = b""
+
+    def on_secured(self) -> None:
+        """The handshake is complete, the server is verified."""
+        if not self.secured.done():
+            self.secured.set_result(None)
+
+    def arrived(self, channel: Channel, data: bytes) -> None:
+        """Keep what comes early."""
+        self.early += data
+        if len(self.early) > EARLY_BYTES_MAX:
+            channel.abort()
+
+    def ended(self, channel: Channel, *, clean: bool) -> None:
+        """It ended before it was of use."""
+        if not self.secured.done():
+            fault = channel.fault if isinstance(channel, SecureChannel) else None
+            self.secured.set_exception(_unreachable(fault))
+
+    def lost(self, channel: Channel) -> None:
+        """`ended` came before."""
+
+    def pressed(self, channel: Channel, *, high: bool) -> None:
+        """A handshake is never this large."""
 
 
 class Dialler:
@@ -15,6 +54,8 @@ class Dialler:
 
     def __init__(self, rules: DialRules) -> None:
         self._rules = rules
+        self._trust = Trust()
+        self._trust.context("")  # the system's roots, read while nobody waits
 
     async def open(self, target: Target) -> Upstream:
         """Connect and verify.
@@ -23,12 +64,50 @@ class Dialler:
             Unreachable: no connection, or not the server that the policy names.
         """
         sock, address = await connect(await addresses_of(target, self._rules))
-        channel = Channel(Side.UPSTREAM, NOBODY)
         try:
-            if target.tls is not UpstreamTls.NONE:
-                raise Unreachable(Reason.UPSTREAM_UNTRUSTED, "no TLS yet")
-            await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
+            if target.tls is UpstreamTls.NONE:
+                upstream = await self._clear(sock)
+            else:
+                upstream = await self._secure(sock, target)
         except BaseException:
             sock.close()
             raise
-        return Upstream(channel, str(address))
+        upstream.address = str(address)
+        return upstream
+
+    async def _clear(self, sock: socket.socket) -> Upstream:
+        dialling = Dialling()
+        channel = Channel(Side.UPSTREAM, dialling)
+        await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
+        return Upstream(channel, "", dialling.early)
+
+    async def _secure(self, sock: socket.socket, target: Target) -> Upstream:
+        try:
+            context = self._trust.context(target.ca_pem)
+        except ssl.SSLError as error:
+            text = "the target's CA holds no certificate"
+            raise Unreachable(Reason.UPSTREAM_UNTRUSTED, text) from error
+        dialling = Dialling()
+        engine = TlsEngine(context, server_hostname=target.host)
+        channel = SecureChannel(Side.UPSTREAM, dialling, engine, dialling.on_secured)
+        await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
+        try:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                await dialling.secured
+        except TimeoutError as error:
+            channel.abort()
+            text = "the target's server does not finish the TLS handshake"
+            raise Unreachable(Reason.UPSTREAM_UNREACHABLE, text) from error
+        except BaseException:
+            channel.owner = NOBODY
+            channel.abort_when_flushed()  # the alert is on its way
+            raise
+        return Upstream(channel, "", dialling.early)
+
+
+def _unreachable(fault: TlsFailed | None) -> Unreachable:
+    if fault is not None and fault.fault is TlsFault.UNTRUSTED:
+        text = f"the target's certificate does not verify: {fault.detail}"
+        return Unreachable(Reason.UPSTREAM_UNTRUSTED, text)
+    text = "the target's server ended the TLS handshake"
+    return Unreachable(Reason.UPSTREAM_UNREACHABLE, text)

@@ -17,7 +17,7 @@ from agent.model.lease import Lease
 from agent.model.reason import Reason
 from agent.model.verdict import Deny, Verdict
 from agent.policy.evaluate import evaluate
-from agent.proxy.channel import FLUSH_S, Channel, Hold
+from agent.proxy.channel import FLUSH_S, HOLD_PRESSURE, HOLD_RELAY, Channel
 from agent.proxy.leases import take_lease
 from agent.proxy.pool import PoolKey, Upstream
 from agent.proxy.services import Services
@@ -113,9 +113,12 @@ class Driver:
         """See channel.Owner."""
         self._feed(Data(channel.side, data))
 
-    def ended(self, channel: Channel) -> None:
-        """See channel.Owner."""
-        self._feed(Eof(channel.side))
+    def ended(self, channel: Channel, *, clean: bool) -> None:
+        """See channel.Owner. An answer that was cut off must not pass for a complete one."""
+        if clean or channel.side is Side.DOWNSTREAM:
+            self._feed(Eof(channel.side))
+        else:
+            self._feed(UpstreamFailed(Reason.UPSTREAM_CLOSED, "the upstream was cut off"))
 
     def lost(self, channel: Channel) -> None:
         """See channel.Owner. An upstream that is gone is given up by the relay (Eof came)."""
@@ -130,9 +133,9 @@ class Driver:
                 return
             other = self._upstream.channel
         if high:
-            other.hold(Hold.PRESSURE)
+            other.hold(HOLD_PRESSURE)
         else:
-            other.release(Hold.PRESSURE)
+            other.release(HOLD_PRESSURE)
 
     def cut(self, reason: Reason) -> None:
         """End now with this cause; the relay may say a last word."""
@@ -326,9 +329,7 @@ class Driver:
             return
         if len(self._timers) >= TIMERS_MAX:
             raise AssertionError(f"more than {TIMERS_MAX} timers")
-        self._timers[name] = asyncio.get_running_loop().call_later(
-            delay_s, self._timed_out, name
-        )
+        self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._timed_out, name)
 
     def _timed_out(self, name: str) -> None:
         self._timers.pop(name, None)
@@ -336,15 +337,15 @@ class Driver:
 
     def _hold(self, side: Side) -> None:
         if side is Side.DOWNSTREAM:
-            self._downstream.hold(Hold.RELAY)
+            self._downstream.hold(HOLD_RELAY)
         elif self._upstream is not None:
-            self._upstream.channel.hold(Hold.RELAY)
+            self._upstream.channel.hold(HOLD_RELAY)
 
     def _release(self, side: Side) -> None:
         if side is Side.DOWNSTREAM:
-            self._downstream.release(Hold.RELAY)
+            self._downstream.release(HOLD_RELAY)
         elif self._upstream is not None:
-            self._upstream.channel.release(Hold.RELAY)
+            self._upstream.channel.release(HOLD_RELAY)
 
     # what takes time
 
@@ -371,7 +372,7 @@ class Driver:
         if self._lease is not None or self._target.shape is None:
             pooled = self._services.pool.take(self._pool_key())
             if pooled is not None:
-                self._events.append(self._opened(pooled))
+                self._opened(pooled)
                 return
         self._spawn(self._dial())
 
@@ -384,25 +385,33 @@ class Driver:
         if self.finished:
             upstream.channel.abort()
             return
-        self._feed(self._opened(upstream))
+        self._opened(upstream)
+        if not self._feeding:
+            self._turn()
 
-    def _opened(self, upstream: Upstream) -> UpstreamOpened:
+    def _opened(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        upstream.channel.owner = self
-        return UpstreamOpened(upstream.address, upstream.channel.encrypted)
+        channel = upstream.channel
+        channel.owner = self
+        self._events.append(
+            UpstreamOpened(upstream.address, channel.encrypted, reused=upstream.reused)
+        )
+        if upstream.early:
+            self._events.append(Data(Side.UPSTREAM, upstream.early))
+            upstream.early = b""
+        if channel.has_ended:
+            self._events.append(Eof(Side.UPSTREAM))
 
     def _pool_key(self) -> PoolKey:
         lease_id = None if self._lease is None else self._lease.lease_id
-        return PoolKey(
-            self.session.run_id, lease_id, self._target.name, self._grant.revision
-        )
+        return PoolKey(self.session.run_id, lease_id, self._target.name, self._grant.revision)
 
     def _leave_upstream(self, *, reusable: bool) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is None:
             return
-        self._downstream.release(Hold.PRESSURE)
-        upstream.channel.release(Hold.RELAY | Hold.PRESSURE)
+        self._downstream.release(HOLD_PRESSURE)
+        upstream.channel.release(HOLD_RELAY | HOLD_PRESSURE)
         if reusable and not self.finished:
             self._services.pool.give(self._pool_key(), upstream)
         else:

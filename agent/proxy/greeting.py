@@ -1,26 +1,53 @@
-"""The first bytes of a session: TLS or clear text, and for whom."""
+"""The first bytes of a session: TLS or clear text, and for whom. Then a driver takes over.
+
+Interception answers only a flow that has a grant, only for the name of the grant's target, and
+the upstream is verified before a credential is used (OpenUpstream comes before the first byte).
+"""
 
 import asyncio
-from typing import cast
+from typing import assert_never, cast
 
 from agent.ipc.messages import Authorized
+from agent.model.grant import Grant
 from agent.model.ids import OperationId
 from agent.model.reason import Reason
+from agent.protocols.http1.answers import Refusal, serialize_answer
 from agent.proxy.channel import NOBODY, Channel
 from agent.proxy.driver import Driver
+from agent.proxy.leaves import NoLeaf
 from agent.proxy.relays import SPECS
+from agent.proxy.secure import (
+    ACCESS_DENIED,
+    INTERNAL_ERROR,
+    NO_APPLICATION_PROTOCOL,
+    UNRECOGNIZED_NAME,
+    SecureChannel,
+    alert,
+)
 from agent.proxy.services import Services
 from agent.proxy.session import Session
+from agent.proxy.upstream import is_literal
 from agent.runtime.clock import fresh_ulid
+from agent.wire.clienthello import ClientHello, NeedMore
+from agent.wire.detect import ClearHttp, Unknown, detect
 from agent.wire.relay import RelayContext
 from agent.wire.side import Side
+from agent.wire.tls import TlsEngine
 
 GREETING_TIMEOUT_S = 10.0  # to the first bytes, and to the end of the TLS handshake
+HTTP11 = b"http/1.1"
 
 
 def new_operation_id() -> OperationId:
     """Return a fresh name for an operation."""
     return OperationId(fresh_ulid())
+
+
+def names_target(hello: ClientHello, host: str) -> bool:
+    """Whether TLS is asked for with the target, which may be an address and then has no SNI."""
+    if hello.server_name is None:
+        return is_literal(host)
+    return hello.server_name.lower().removesuffix(".") == host
 
 
 class Greeting(asyncio.Protocol):
@@ -32,20 +59,25 @@ class Greeting(asyncio.Protocol):
         self._event_loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._channel: Channel | None = None
         self._first = b""
+        self._decided = False
+        self._paused = False
         self.session = session
+
+    # asyncio's calls, until a channel has the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
-        self._deadline = self._event_loop.call_later(
-            GREETING_TIMEOUT_S, self.cut, Reason.TIMED_OUT
-        )
+        self._deadline = self._event_loop.call_later(GREETING_TIMEOUT_S, self.cut, Reason.TIMED_OUT)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         self._first += data
-        self._go_on(data)
+        if not self._decided:
+            self._look()
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol."""
@@ -55,6 +87,30 @@ class Greeting(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self.cut(Reason.DOWNSTREAM_CLOSED)
+
+    # the channel's calls, during the handshake
+
+    def arrived(self, channel: Channel, data: bytes) -> None:
+        """Nothing arrives before the handshake is complete, and then there is a driver."""
+        raise AssertionError("bytes before the handshake was complete")
+
+    def ended(self, channel: Channel, *, clean: bool) -> None:
+        """See channel.Owner."""
+        refused = isinstance(channel, SecureChannel) and channel.fault is not None
+        self._stop()
+        self._services.sessions.closed(
+            self, Reason.TLS_FAILED if refused else Reason.DOWNSTREAM_CLOSED
+        )
+        channel.owner = NOBODY
+        channel.abort_when_flushed()
+
+    def lost(self, channel: Channel) -> None:
+        """See channel.Owner: `ended` came before."""
+
+    def pressed(self, channel: Channel, *, high: bool) -> None:
+        """See channel.Owner: a handshake is never this large."""
+
+    # the session's calls
 
     def cut(self, reason: Reason) -> None:
         """End now with this cause."""
@@ -67,22 +123,113 @@ class Greeting(asyncio.Protocol):
         """Nothing is under way yet."""
         self.cut(Reason.DRAINING)
 
+    # the decision
+
+    def _look(self) -> None:
+        found = detect(self._first)
+        match found:
+            case NeedMore():
+                return
+            case Unknown():
+                self._decided = True
+                self._refuse(b"", self._answer.reason or Reason.PROTOCOL_UNKNOWN)
+            case ClearHttp():
+                self._decided = True
+                self._clear()
+            case ClientHello():
+                self._decided = True
+                self._tls(found)
+            case _:
+                assert_never(found)
+
+    def _clear(self) -> None:
+        grant = self.session.grant
+        if grant is None:
+            self._refuse(self._explained(), self._answer.reason or Reason.DESTINATION_UNLISTED)
+        else:
+            self._drive(grant, self._hand_over(Channel(Side.DOWNSTREAM, NOBODY)), None, self._first)
+
+    def _explained(self) -> bytes:
+        reason = self._answer.reason or Reason.DESTINATION_UNLISTED
+        refusal = Refusal(403, reason, self._answer.explanation, next_step=self._answer.next_step)
+        bodyless = self._first.startswith(b"HEAD ")
+        return serialize_answer(refusal, self.session.session_id, close=True, bodyless=bodyless)
+
+    def _tls(self, hello: ClientHello) -> None:
+        grant = self.session.grant
+        if grant is None:
+            reason = self._answer.reason or Reason.DESTINATION_UNLISTED
+            unlisted = reason is Reason.DESTINATION_UNLISTED
+            self._refuse(alert(UNRECOGNIZED_NAME if unlisted else ACCESS_DENIED), reason)
+        elif not names_target(hello, grant.target.host):
+            self._refuse(alert(UNRECOGNIZED_NAME), Reason.DESTINATION_MISMATCH)
+        elif hello.alpn and HTTP11 not in hello.alpn:
+            self._refuse(alert(NO_APPLICATION_PROTOCOL), Reason.PROTOCOL_UNKNOWN)
+        else:
+            self._pause()
+            self._task = self._event_loop.create_task(self._intercept(grant))
+
+    async def _intercept(self, grant: Grant) -> None:
+        name = grant.target.host
+        try:
+            context = self._services.leaves.ready(name)
+            if context is None:
+                context = await self._services.leaves.mint(name, self.session.run_id)
+        except NoLeaf:
+            self._refuse(alert(INTERNAL_ERROR), Reason.TLS_FAILED)
+            return
+        channel = SecureChannel(
+            Side.DOWNSTREAM, self, TlsEngine(context), lambda: self._secured(grant)
+        )
+        self._hand_over(channel)
+        channel.data_received(self._first)
+
+    def _secured(self, grant: Grant) -> None:
+        if self._channel is not None:
+            self._drive(grant, self._channel, grant.target.host, b"")
+
+    def _pause(self) -> None:
+        """Read no more until there is a channel: what comes meanwhile stays in the kernel."""
+        if self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _hand_over(self, channel: Channel) -> Channel:
+        """Give the transport to a channel."""
+        if self._transport is None:
+            raise AssertionError("there is no transport yet")
+        self._channel = channel
+        self._transport.set_protocol(channel)
+        channel.adopt(self._transport)
+        if self._paused:
+            self._transport.resume_reading()
+        return channel
+
+    def _drive(self, grant: Grant, channel: Channel, tls_name: str | None, first: bytes) -> None:
+        spec = SPECS.get(grant.target.protocol)
+        if spec is None:
+            self.cut(Reason.PROTOCOL_UNKNOWN)
+            return
+        self._stop()
+        relay = spec.relay(RelayContext(self.session.session_id, grant.target, new_operation_id))
+        driver = Driver(self._services, self.session, relay, channel)
+        self._services.sessions.replace(self, driver)
+        driver.start(tls_name, first)
+
+    def _refuse(self, last_words: bytes, reason: Reason) -> None:
+        """Say why, close, and close the accounts."""
+        self._stop()
+        channel = self._hand_over(Channel(Side.DOWNSTREAM, NOBODY))
+        if last_words:
+            self.session.downstream_bytes += len(last_words)
+            channel.send(last_words)
+        channel.close()
+        self._services.sessions.closed(self, reason)
+
     def _stop(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-    def _go_on(self, data: bytes) -> None:
-        grant = self.session.grant
-        spec = None if grant is None else SPECS.get(grant.target.protocol)
-        if grant is None or spec is None or self._transport is None:
-            self.cut(self._answer.reason or Reason.PROTOCOL_UNKNOWN)
-            return
-        self._stop()
-        channel = Channel(Side.DOWNSTREAM, NOBODY)
-        channel.adopt(self._transport)
-        self._transport.set_protocol(channel)
-        relay = spec.relay(RelayContext(self.session.session_id, grant.target, new_operation_id))
-        driver = Driver(self._services, self.session, relay, channel)
-        self._services.sessions.replace(self, driver)
-        driver.start(None, self._first)
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._task = None

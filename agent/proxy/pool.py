@@ -28,6 +28,8 @@ class Upstream:
 
     channel: Channel
     address: str
+    early: bytes = b""  # what the server said before anybody asked
+    reused: bool = False
 
 
 class Pool:
@@ -58,6 +60,7 @@ class Pool:
             channel.abort()
             return
         channel.owner = self
+        upstream.reused = True
         self._idle[channel] = (key, upstream, self._event_loop.time() + IDLE_S)
         same = self._by_key.setdefault(key, [])
         same.append(upstream)
@@ -79,11 +82,11 @@ class Pool:
         for channel in tuple(self._idle):
             self._close(channel)
 
-    def arrived(self, channel: Channel, data: bytes) -> None:
+    def arrived(self, channel: Channel, data: bytes) -> None:  # noqa: ARG002 - an Owner
         """An answer to no question: whatever it is, nobody gets it."""
         self._close(channel)
 
-    def ended(self, channel: Channel) -> None:
+    def ended(self, channel: Channel, *, clean: bool) -> None:  # noqa: ARG002 - an Owner
         """The server is done with it."""
         self._close(channel)
 

@@ -76,7 +76,7 @@ class Recorder:
         return self._open is None and not self._unacknowledged
 
     def wired(self, reporter: Endpoint) -> None:
-        """Speak to this (new) reporter, from the first frame that its predecessor did not confirm."""
+        """Speak to this (new) reporter, first of what its predecessor did not confirm."""
         self._reporter = reporter
         self._spool_accepts = True
         for frame in tuple(self._unacknowledged):

@@ -54,7 +54,7 @@ def forbidden(address: Address, target: Target, rules: DialRules) -> str:
         return "it is no host's address"
     if address in SYNTHETIC4 or str(address) in (target.synthetic4, target.synthetic6):
         return "it is a synthetic address of ours"
-    if _is_literal(target.dial_host):
+    if is_literal(target.dial_host):
         return ""
     if address in METADATA or address.is_link_local:
         return "a name may not lead to the link or to a metadata service"
@@ -63,7 +63,8 @@ def forbidden(address: Address, target: Target, rules: DialRules) -> str:
     return ""
 
 
-def _is_literal(host: str) -> bool:
+def is_literal(host: str) -> bool:
+    """Whether a host is an address and not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -14,10 +14,12 @@ from agent.model.reason import Reason
 from agent.proxy.accept import Acceptor
 from agent.proxy.arrival import Arrivals
 from agent.proxy.dial import Dialler
+from agent.proxy.dns import Names
 from agent.proxy.leaves import Leaves
 from agent.proxy.peers import Peers
 from agent.proxy.pool import Pool
 from agent.proxy.recorder import Recorder
+from agent.proxy.resolver import Resolver
 from agent.proxy.services import Services
 from agent.proxy.session import Session
 from agent.proxy.sessions import CONNECTIONS_MAX, Sessions
@@ -43,16 +45,18 @@ class Worker:
 
     async def start(self, kernel: Endpoint) -> None:
         """See Role."""
+        peers = Peers(kernel)
         self._services = Services(
-            Peers(kernel),
+            peers,
             Recorder(lambda _: self._balance()),
             Sessions(self._closed),
             Pool(),
             Dialler(DialRules(frozenset({self._config.proxy_port, self._config.dns_port}))),
-            Leaves(),
+            Leaves(peers),
         )
         self._arrivals = Arrivals(self._services)
         self._acceptor = Acceptor(self._take)
+        self._resolver = Resolver()
 
     def wired(self, peer: str, sock: socket.socket) -> None:
         """See Role."""
@@ -88,8 +92,7 @@ class Worker:
                 if len(socks) != tcp + dns_udp + dns_tcp:
                     raise AssertionError(f"{len(socks)} descriptors for {received.message}")
                 self._acceptor.listen(socks[:tcp])
-                for sock in socks[tcp:]:
-                    sock.close()
+                self._resolver.listen(socks[tcp : tcp + dns_udp], socks[tcp + dns_udp :])
             case message:
                 logger.error("kernel sent a %s", type(message).__name__)
                 received.close_fds()
@@ -98,6 +101,7 @@ class Worker:
         """See Role."""
         self._draining = True
         self._acceptor.close()
+        self._resolver.close()
         self._services.sessions.drain()
         try:
             async with asyncio.timeout(max(within_s - DRAIN_MARGIN_S, 0.0)):
@@ -149,8 +153,8 @@ class Worker:
             case CutRun(run_id, reason):
                 self._services.sessions.cut_run(run_id, reason)
                 self._services.pool.drop_run(run_id)
-            case PolicyNames():
-                logger.debug("names of policy %s", received.message.revision[:12])
+            case PolicyNames(_, names):
+                self._resolver.names = Names.of(names)
             case message:
                 logger.error("the broker sent a %s", type(message).__name__)
 

@@ -48,9 +48,7 @@ class Authority:
         """The authority's certificate."""
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
-    def sign(
-        self, name: str, public_key: ec.EllipticCurvePublicKey, *, days: int = 1
-    ) -> bytes:
+    def sign(self, name: str, public_key: ec.EllipticCurvePublicKey, *, days: int = 1) -> bytes:
         """Return a leaf for one name or address and this authority's certificate, PEM."""
         try:
             subject: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))

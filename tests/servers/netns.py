@@ -117,7 +117,9 @@ def far_host() -> Iterator[FarHost]:
             run("ip", "link", "delete", link)
 
 
-def listening(address: str, port: int, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
+def listening(
+    address: str, port: int, family: socket.AddressFamily = socket.AF_INET
+) -> socket.socket:
     """Return a TCP listener (port 0: any)."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -94,9 +94,7 @@ def nginx_api(
     _write(folder, identity.chain_pem, identity.key_pem, files or {})
     host = f"[{address}]" if ":" in address else address
     listen = f"    listen {host}:{tls_port} ssl backlog=4096;\n    listen {host}:{plain_port};"
-    text = TEMPLATE.format(
-        folder=folder, log=LOG, token=token, listen=listen, name=name
-    )
+    text = TEMPLATE.format(folder=folder, log=LOG, token=token, listen=listen, name=name)
     folder.joinpath("nginx.conf").write_text(text, encoding="utf-8")
     command = ["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", "nginx.conf"]
     argv = command if inside is None else inside.argv(*command)

@@ -235,9 +235,7 @@ class Harness:
         self.wait(lambda: len(self.of(kind)) >= count)
         return self.of(kind)
 
-    def connect(
-        self, address: str = "198.18.0.1", port: int = 443, mark: int = 1
-    ) -> socket.socket:
+    def connect(self, address: str = "198.18.0.1", port: int = 443, mark: int = 1) -> socket.socket:
         """Connect as a process of a loop does."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = self.near.call(lambda: socket.socket(family, socket.SOCK_STREAM))

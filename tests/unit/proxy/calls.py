@@ -1,0 +1,79 @@
+"""What a loop's programs do, with plain sockets: every byte is seen."""
+
+import socket
+import ssl
+from dataclasses import dataclass
+
+from tests.servers.certificates import Authority
+from tests.unit.proxy.harness import Harness
+
+HOST = "api.example.com"
+
+
+def get(path: str, *, host: str = HOST, extra: str = "", close: bool = True) -> bytes:
+    """Return a request."""
+    connection = "Connection: close\r\n" if close else ""
+    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{connection}{extra}\r\n".encode()
+
+
+def trusting(authority: Authority) -> ssl.SSLContext:
+    """Return a client's context that trusts this authority alone."""
+    context = ssl.create_default_context(cadata=authority.pem)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Return all up to the end (or the reset)."""
+    pieces: list[bytes] = []
+    try:
+        while piece := sock.recv(1 << 18):
+            pieces.append(piece)
+    except ConnectionResetError:
+        pieces.append(b"<reset>")
+    return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+
+def parse(data: bytes) -> Answer:
+    """Split an answer that its connection's end ended."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    return Answer(int(head.split(b" ")[1]), head, body)
+
+
+def secure(
+    worker: Harness, authority: Authority, *, name: str = HOST, mark: int = 1
+) -> ssl.SSLSocket:
+    """Connect with TLS as a loop does."""
+    sock = worker.connect(mark=mark)
+    try:
+        return trusting(authority).wrap_socket(sock, server_hostname=name)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def call(worker: Harness, authority: Authority, request: bytes) -> Answer:
+    """Make one call over TLS."""
+    with secure(worker, authority) as sock:
+        sock.sendall(request)
+        return parse(read_all(sock))
+
+
+def read_head(sock: socket.socket) -> bytes:
+    """Return what came up to the end of a head, byte by byte."""
+    data = b""
+    while not data.endswith(b"\r\n\r\n"):
+        piece = sock.recv(1)
+        if not piece:
+            break
+        data += piece
+    return data
