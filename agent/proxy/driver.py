@@ -287,8 +287,8 @@ class Driver:
             self._feed(RecordFailed(operation_id))
 
     def _record_denied(self, command: RecordDenied) -> None:
-        self.session.operations += 1
-        self._intents.pop(command.operation.operation_id, None)
+        if self._intents.pop(command.operation.operation_id, None) is None:
+            self.session.operations += 1  # else it was counted when it was intended
         self._services.recorder.record(
             OperationDenied(
                 self.session.session_id,

@@ -77,3 +77,14 @@ def read_head(sock: socket.socket) -> bytes:
             break
         data += piece
     return data
+
+
+def is_reset(
+    worker: Harness, address: str = "198.18.0.1", port: int = 443, mark: int = 1
+) -> bool:
+    """Whether a connection is reset before a byte: while it is made, or after."""
+    try:
+        with worker.connect(address, port, mark) as sock:
+            return read_all(sock) == b"<reset>"
+    except ConnectionResetError:
+        return True

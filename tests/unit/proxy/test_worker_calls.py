@@ -18,14 +18,14 @@ from agent.model.audit import (
 )
 from agent.model.flow import Evidence
 from agent.model.grant import Rule, Target, UpstreamTls
-from agent.model.ids import RuleId
+from agent.model.ids import RuleId, RunId
 from agent.model.reason import Reason
 from agent.model.verdict import Mode
 from tests.servers.certificates import Authority
 from tests.servers.netns import Namespace
 from tests.servers.nginx import Api
 from tests.servers.scripted import answering, scripted_server
-from tests.unit.proxy.calls import call, get, parse, read_all, secure
+from tests.unit.proxy.calls import call, get, is_reset, parse, read_all, read_head, secure
 from tests.unit.proxy.harness import UNATTRIBUTED_MARK, World, harness, target
 
 ONLY_V1 = (Rule(RuleId("nightly/0"), "allow", Mode.ENFORCE, frozenset({"GET"}), ("/v1/**",)),)
@@ -222,8 +222,7 @@ def test_a_connection_of_nobody_is_reset(
 ) -> None:
     """Unattributed is a result: reset before a byte, recorded with why."""
     with harness(World(authority, [target()]), near, tmp_path) as worker:
-        with worker.connect(mark=UNATTRIBUTED_MARK) as sock:
-            assert read_all(sock) == b"<reset>"
+        assert is_reset(worker, mark=UNATTRIBUTED_MARK)
         assert worker.wait_for(SessionRefused)[0].reason is Reason.UNATTRIBUTED
 
 
@@ -232,8 +231,7 @@ def test_a_connection_to_the_listener_itself_is_reset(
 ) -> None:
     """Who was not redirected to us has no business here."""
     with harness(World(authority, [target()]), near, tmp_path) as worker:
-        with worker.connect("127.0.0.1", 15001) as sock:
-            assert read_all(sock) == b"<reset>"
+        assert is_reset(worker, "127.0.0.1", 15001)
         refused = worker.wait_for(SessionRefused)[0]
         assert "listener" in refused.flow.detail
 
@@ -245,12 +243,16 @@ def test_upstream_connections_are_reused_for_the_same_run_and_lease_only(
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     with scripted_server(answering(response), authority.identity("api.example.com")) as server:
         world = World(authority, [target(dial_port=server.port, ca_pem=authority.pem)])
-        world.runs[2] = type(world.runs.get(2, "x"))("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+        world.runs[2] = RunId("01ARZ3NDEKTSV4RRFFQ69G5FAV")
         with harness(world, near, tmp_path) as worker:
+            closed = 0
             for mark, connections in ((1, 1), (1, 1), (2, 2), (2, 2)):
                 with secure(worker, authority, mark=mark) as sock:
-                    sock.sendall(get("/"))
-                    assert parse(read_all(sock)).body == b"ok"
+                    sock.sendall(get("/", close=False))
+                    assert read_head(sock).startswith(b"HTTP/1.1 200 ")
+                    assert sock.recv(2) == b"ok"
+                closed += 1
+                worker.wait_for(SessionClosed, closed)
                 assert len(server.conversations) == connections
 
 
