@@ -20,17 +20,18 @@ from agent.policy.reading import (
 )
 from agent.policy.schema import Group, LoopPolicy, RulePolicy, Uid, User, Who
 
-RULES_MAX = 200  # of a loop: its grants cross to the proxy in one frame each
+RULES_MAX = 128  # of a loop: its grants cross to the proxy in one frame each
 WHO_MAX = 100
 METHODS_MAX = 40
 PATHS_MAX = 100
-RULE_CHARACTERS_MAX = 16_384  # of all methods and paths of one loop
+RULE_CHARACTERS_MAX = 8_192  # of all methods and paths of one loop
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
 LOOP_KEYS = ("who", "max_duration", "adopt_joiners", "rules")
 RULE_KEYS = ("target", "allow", "deny", "mode")
 LATER_RULE_KEYS = frozenset({"hold", "mask", "approvers", "within", "when"})
 MATCH_KEYS = ("method", "path")
 WHO_KEYS = ("user", "group", "uid", "issuer", "claims")
+_MODE = choice(*(each.value for each in Mode))
 _NOBODY: tuple[Who, ...] = ()
 _NOTHING: tuple[tuple[Place, RulePolicy], ...] = ()
 
@@ -95,7 +96,7 @@ def _rule(node: Node, problems: Problems) -> RulePolicy:
         return RulePolicy(TargetName(""), "deny", Mode.ENFORCE, None, None)
     fields = Fields(node, "a rule", RULE_KEYS, problems)
     target = TargetName(fields.required("target", text, ""))
-    mode = Mode(fields.optional("mode", choice(Mode.ENFORCE, Mode.SHADOW, Mode.OBSERVE), "enforce"))
+    mode = Mode(fields.optional("mode", _MODE, "enforce"))
     if ("allow" in fields) == ("deny" in fields):
         problems.add(node.place, "a rule has one of allow and deny")
     effect = "allow" if "allow" in fields else "deny"

@@ -20,7 +20,7 @@ LATER_PROVIDERS = frozenset(
     {"vault", "postgres", "oauth2", "aws_sts", "github_app", "kubernetes", "mysql", "file"}
 )
 STATIC_SOURCES = ("file", "systemd_credential", "environment")
-CA_PEM_BYTES_MAX = 32 << 10  # it crosses to the proxy in one frame, with the rules
+CA_PEM_BYTES_MAX = 24 << 10  # it crosses to the proxy in one frame, with the rules
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.6.2
 _QUERY_NAME = re.compile(r"[A-Za-z0-9._~-]{1,100}")
 _ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")

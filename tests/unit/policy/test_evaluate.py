@@ -1,0 +1,151 @@
+"""Deciding: default deny, deny over allow, in any order, and only by enforced rules."""
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.model.grant import Grant
+from agent.model.ids import LoopName, OperationId, RunId, TargetName
+from agent.model.operation import Operation
+from agent.model.reason import Reason
+from agent.model.verdict import Allow, Deny
+from agent.policy import evaluate as module
+from agent.policy.compile import assign_synthetic, compile_grant, compile_target
+from agent.policy.evaluate import CACHED_VERDICTS_MAX, DEFAULT_DENY, Evaluator, evaluate
+from tests.unit.policy.samples import parse
+
+
+def _grant(*rules: str) -> Grant:
+    text = (
+        "targets: {api: {protocol: http, address: https://api.example}}\nloops:\n  l:\n    rules:\n"
+    )
+    policy = parse(text + "".join(f"      - {{target: api, {rule}}}\n" for rule in rules or ()) +
+                   ("" if rules else "      []\n"))  # fmt: skip
+    target = compile_target(policy.targets[TargetName("api")], assign_synthetic(policy))
+    return compile_grant(policy, policy.loops[LoopName("l")], target, RunId("r"), 0)
+
+
+def _ask(grant: Grant, method: str, path: str) -> Allow | Deny:
+    return evaluate(grant, Operation(OperationId("o"), "http", method, path, ()))
+
+
+def test_the_default_is_no() -> None:
+    """Without a matching rule the answer names the loop, the target and the next step."""
+    verdict = _ask(_grant("allow: {method: GET, path: /a}"), "GET", "/b")
+    assert isinstance(verdict, Deny)
+    assert (verdict.rule, verdict.reason) == (DEFAULT_DENY, Reason.POLICY_DENIED)
+    assert "no rule of loop l allows GET /b at target api" in verdict.explanation
+    assert "ask whoever keeps the policy" in verdict.next_step
+
+
+def test_a_rule_needs_all_it_names() -> None:
+    """Method and path both; an absent one means any."""
+    grant = _grant("allow: {method: [GET, HEAD], path: [/a, /b/*]}", "allow: {method: POST}")
+    assert _ask(grant, "HEAD", "/b/x") == Allow(grant.rules[0].rule_id)
+    assert isinstance(_ask(grant, "HEAD", "/c"), Deny)
+    assert _ask(grant, "POST", "/anything") == Allow(grant.rules[1].rule_id)
+    assert isinstance(_ask(grant, "get", "/a"), Deny)
+
+
+def test_deny_overrides_allow_in_every_order() -> None:
+    """The verdict's kind is the same for all orders of the rules."""
+    rules = ["allow: {path: /a/**}", "deny: {path: /a/secret/**}", "allow: {path: /a/secret/x}"]
+    for order in itertools.permutations(rules):
+        grant = _grant(*order)
+        assert isinstance(_ask(grant, "GET", "/a/secret/x"), Deny)
+        assert isinstance(_ask(grant, "GET", "/a/public"), Allow)
+
+
+@pytest.mark.parametrize("mode", ["observe", "shadow"])
+def test_rules_that_are_not_enforced_never_decide(mode: str) -> None:
+    """Neither to allow nor to deny; they are reported."""
+    grant = _grant(f"allow: {{path: /a}}, mode: {mode}", f"deny: {{path: /b}}, mode: {mode}",
+                   "allow: {path: /b}")  # fmt: skip
+    assert isinstance(_ask(grant, "GET", "/a"), Deny)
+    assert isinstance(_ask(grant, "GET", "/b"), Allow)
+    operation = Operation(OperationId("o"), "http", "GET", "/b", ())
+    assert Evaluator(grant).observed(operation) == (grant.rules[1],)
+    assert [rule.rule_id for rule in Evaluator(grant).explain("GET", "/b").matched] == [
+        "l/1",
+        "l/2",
+    ]
+
+
+def test_an_empty_list_denies_all() -> None:
+    """In allow it matches nothing; in deny it stands for everything."""
+    assert isinstance(_ask(_grant("allow: {method: [], path: /**}"), "GET", "/a"), Deny)
+    assert isinstance(_ask(_grant("allow: {path: []}"), "GET", "/a"), Deny)
+    assert isinstance(_ask(_grant("allow: {path: /**}", "deny: {method: []}"), "GET", "/a"), Deny)
+    assert isinstance(_ask(_grant("allow: {path: /**}", "deny: {path: []}"), "GET", "/a"), Deny)
+    assert isinstance(_ask(_grant(), "GET", "/a"), Deny)
+
+
+ODD = ["/a%2Fsecret%2Fx", "/a//secret/x", "/a%5Csecret/x", "/a/secret%2fx", "//a/secret/x"]
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_no_spelling_passes_a_deny_rule(path: str) -> None:
+    """Deny holds in any reading of the path."""
+    grant = _grant("allow: {path: /**}", "deny: {path: /a/secret/**}")
+    verdict = _ask(grant, "GET", path)
+    assert isinstance(verdict, Deny)
+    assert verdict.rule == "l/1"
+
+
+@pytest.mark.parametrize("path", ["/a/x%2Fy", "/a/x//y", "/a/%2F", "/a%2Fx"])
+def test_allow_needs_every_reading(path: str) -> None:
+    """One segment in our eyes that is two in the server's is not allowed by `*`."""
+    assert isinstance(_ask(_grant("allow: {path: /a/*}"), "GET", path), Deny)
+
+
+def test_an_ambiguous_path_is_denied_whatever_the_rules() -> None:
+    """Dot segments behind an encoded slash have no one meaning."""
+    verdict = _ask(_grant("allow: {path: /**}"), "GET", "/a%2F..%2Fb")
+    assert isinstance(verdict, Deny)
+    assert "dot segments" in verdict.explanation
+
+
+def test_the_cache_is_bounded_and_changes_no_answer() -> None:
+    """The limit's worth of paths stay, one more puts the oldest out; answers stay the same."""
+    evaluator = Evaluator(_grant("allow: {path: /even/*}"))
+    for number in range(CACHED_VERDICTS_MAX + 1):
+        path = f"/{'even' if number % 2 == 0 else 'odd'}/{number}"
+        operation = Operation(OperationId("o"), "http", "GET", path, ())
+        first = evaluator.evaluate(operation)
+        assert evaluator.evaluate(operation) is first
+        assert isinstance(first, Allow) == (number % 2 == 0)
+    assert len(evaluator._cache) == CACHED_VERDICTS_MAX
+    long = Operation(OperationId("o"), "http", "GET", "/even/" + "x" * 600, ())
+    assert isinstance(evaluator.evaluate(long), Allow)
+    assert ("GET", long.resource) not in evaluator._cache
+
+
+def test_another_grant_is_never_answered_for() -> None:
+    """evaluate() keys its compiled forms by the grant object, and bounds them."""
+    for number in range(module.EVALUATORS_MAX + 20):
+        grant = (
+            _grant(f"allow: {{path: /{number}}}") if number % 50 == 0 else _grant("deny: {path: /}")
+        )
+        expected = Allow if number % 50 == 0 else Deny
+        assert isinstance(_ask(grant, "GET", f"/{number}"), expected)
+    assert len(module._evaluators) <= module.EVALUATORS_MAX
+
+
+PATHS = st.sampled_from(["/a", "/a/b", "/a/**", "/**", "/*", "/a/*", "/b/**/c"])
+RULES = st.tuples(st.sampled_from(["allow", "deny"]), PATHS,
+                  st.sampled_from(["enforce", "shadow"]))  # fmt: skip
+
+
+@given(st.lists(RULES, max_size=6), st.sampled_from(["/a", "/a/b", "/b/c", "/b/x/c", "/q"]),
+       st.randoms())  # fmt: skip
+def test_order_never_matters(
+    rules: list[tuple[str, str, str]], path: str, shuffled: random.Random
+) -> None:
+    """Any permutation of the rules gives the same kind of verdict."""
+    written = [f"{effect}: {{path: {glob}}}, mode: {mode}" for effect, glob, mode in rules]
+    before = _ask(_grant(*written), "GET", path)
+    shuffled.shuffle(written)
+    assert isinstance(_ask(_grant(*written), "GET", path), type(before))
