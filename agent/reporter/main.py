@@ -230,6 +230,8 @@ class Reporter:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        for endpoint in self._peers.values():
+            endpoint.close()
         self._spool.close()
 
 

@@ -26,7 +26,9 @@ SEGMENT_BYTES_MAX = 1_073_741_824  # offsets fit u32 with room
 _FIXED = struct.Struct("<8sI16sQ32sQI")
 _CRC = struct.Struct("<I")
 _TAIL = struct.Struct("<IIQ")  # length, synced, seq: what the crc covers before the payload
-FRAME_HEAD_BYTES = len(MARKER) + _CRC.size + _TAIL.size
+_FRAME = struct.Struct("<4sIIIQ")
+_CRC_AT = len(MARKER) + _CRC.size  # from here on the crc covers
+FRAME_HEAD_BYTES = _FRAME.size
 HEADER_BYTES_MIN = _FIXED.size + _CRC.size
 
 
@@ -119,18 +121,19 @@ def parse_frame(data: bytes, offset: int, base: int = 0) -> Frame | None:
     base is the file offset of data's first byte.
     """
     start = offset + FRAME_HEAD_BYTES
-    if len(data) < start or data[offset : offset + len(MARKER)] != MARKER:
+    if len(data) < start:
         return None
-    (crc,) = _CRC.unpack_from(data, offset + len(MARKER))
-    tail_at = offset + len(MARKER) + _CRC.size
-    length, synced, seq = _TAIL.unpack_from(data, tail_at)
+    marker, crc, length, synced, seq = _FRAME.unpack_from(data, offset)
     end = start + length
-    if length > RECORD_BYTES_MAX or end > len(data) or synced > base + offset:
+    if (
+        marker != MARKER
+        or length > RECORD_BYTES_MAX
+        or end > len(data)
+        or synced > base + offset
+        or zlib.crc32(data[offset + _CRC_AT : end]) != crc
+    ):
         return None
-    payload = bytes(data[start:end])
-    if zlib.crc32(payload, zlib.crc32(data[tail_at:start])) != crc:
-        return None
-    return Frame(seq, synced, payload, end)
+    return Frame(seq, synced, bytes(data[start:end]), end)
 
 
 def frames(data: bytes, header: Header) -> Iterator[Frame]:
