@@ -113,7 +113,7 @@ class Stage:
         deadline = time.monotonic() + COLLECTED_WITHIN_S
         while True:
             rows = self.collector.ask("sessions", "tail", "--lines", "10000", "--limit", "10000")
-            found = [row for row in rows if all(row[key] == wanted[key] for key in wanted)]
+            found = [row for row in rows if all(row.get(key) == wanted[key] for key in wanted)]
             if len(found) >= max(at_least, 1) or time.monotonic() > deadline:
                 return found
             time.sleep(0.1)

@@ -8,8 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 WIDTH = 88
+LINE_MAX = 170
 INDENT = "     "
 _CODES = {"bold": "1", "dim": "2", "green": "32", "red": "31", "cyan": "36", "yellow": "33"}
+
+
+def shorten(line: str) -> str:
+    """Return a line that is not much wider than a screen."""
+    return line if len(line) <= LINE_MAX else line[: LINE_MAX - 1] + "…"
 
 
 class Screen:
@@ -75,7 +81,7 @@ class Screen:
         """Show what a command said."""
         said = text.strip().splitlines()
         for line in said[:lines]:
-            self.line(f"{INDENT}{self.paint(line[: 2 * WIDTH], 'dim')}")
+            self.line(f"{INDENT}{self.paint(shorten(line), 'dim')}")
         if len(said) > lines:
             self.line(f"{INDENT}{self.paint(f'… {len(said) - lines} more lines', 'dim')}")
 

@@ -15,9 +15,11 @@ What this needs there, and why:
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
+import select
 import shutil
 import signal
 import socket
@@ -272,7 +274,7 @@ class Container:
                 self._kill()
         for cgroup in self._cgroups:
             for folder, _, _ in os.walk(cgroup, topdown=False):
-                Path(folder).rmdir()
+                _remove_cgroup(Path(folder))
         shutil.rmtree(self._work, ignore_errors=True)
 
     def _kill(self) -> None:
@@ -283,6 +285,20 @@ class Container:
                 (cgroup / "cgroup.kill").write_text("1")
         self._supervisor.kill()
         self._supervisor.wait(STOP_TIMEOUT_S)
+
+
+def _remove_cgroup(folder: Path) -> None:
+    """Remove a cgroup whose last processes are being reaped."""
+    for _ in range(int(STOP_TIMEOUT_S / 0.05)):
+        try:
+            folder.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            select.select([], [], [], 0.05)  # version 1 hierarchies tell nobody
+        else:
+            return
+    raise ContainerError(f"{folder} does not become empty")
 
 
 _ENVIRONMENT = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"}

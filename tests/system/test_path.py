@@ -24,11 +24,11 @@ SYNTHETIC4, SYNTHETIC6 = assign([API_NAME])[API_NAME]
 @pytest.mark.parametrize("scheme", ["https", "http"])
 def test_curl_gets_in_without_a_secret(whole: Stage, scheme: str) -> None:
     """curl in a loop, over TLS and in clear text, is answered 200; the API saw the token."""
-    path = f"/v1/curl-{scheme}"
+    path = f"/v1/{scheme}-by-curl"
     done = whole.host.run("job", [*CURL, f"{scheme}://{API_NAME}{path}"])
     assert done.returncode == 0, done.stderr
     assert "HTTP/1.1 200" in done.stdout
-    assert json.loads(done.stdout.split("\r\n\r\n")[-1]) == {"method": "GET", "path": path}
+    assert json.loads(done.stdout.split("\n\n")[-1]) == {"method": "GET", "path": path}
     assert TOKEN not in done.stdout + done.stderr
     (line,) = [line for line in whole.site.api.requests() if path in line]
     assert f"Bearer {TOKEN}" in line
@@ -80,7 +80,7 @@ def test_a_denied_path_says_rule_and_next_step(whole: Stage, path: str, rule: st
     before = len(whole.site.api.requests())
     done = whole.host.run("job", [*CURL, f"https://{API_NAME}{path}"])
     assert "HTTP/1.1 403" in done.stdout, done.stderr
-    answer = json.loads(done.stdout.split("\r\n\r\n")[-1])
+    answer = json.loads(done.stdout.split("\n\n")[-1])
     assert answer["rule"] == rule
     assert answer["reason"] == "policy-denied"
     assert answer["next_step"]
