@@ -109,8 +109,7 @@ def _reply(identity: int, flags: int, labels: list[bytes], kind: int, names: Nam
         times = (1, 3600, 600, 86400, NEGATIVE_TTL_S)
         start = SOA("loopwarden.invalid.", "policy.loopwarden.invalid.", times)
         record.add_auth(RR(label, QTYPE.SOA, CLASS.IN, NEGATIVE_TTL_S, start))
-    packed: bytes = record.pack()
-    return packed
+    return bytes(record.pack())
 
 
 def _bare(identity: int, flags: int, code: int) -> bytes:

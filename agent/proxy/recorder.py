@@ -85,16 +85,22 @@ class Recorder:
     def unwired(self) -> None:
         """The reporter is gone: every intent that waits has failed."""
         self._reporter = None
+        self._fail_all()
+
+    def spool_state(self, state: SpoolState) -> None:
+        """The reporter says whether records can be made; when not, what waits has failed."""
+        if state.accepting != self._spool_accepts:
+            verb = "accepts" if state.accepting else "refuses"
+            logger.warning("the spool %s new operations: %s", verb, state.detail)
+        self._spool_accepts = state.accepting
+        if not state.accepting:
+            self._fail_all()
+
+    def _fail_all(self) -> None:
         if self._open is not None:
             self._fail(self._open)
         for frame in self._unacknowledged:
             self._fail(frame)
-
-    def spool_state(self, state: SpoolState) -> None:
-        """The reporter says whether records can be made."""
-        if state.accepting != self._spool_accepts:
-            logger.warning("the spool %s: %s", "accepts" if state.accepting else "is closed", state)
-        self._spool_accepts = state.accepting
 
     def record(self, event: AuditEvent) -> None:
         """Record without waiting."""
@@ -113,7 +119,8 @@ class Recorder:
             or self._full
             or self._intents_waiting >= INTENTS_WAITING_MAX
         ):
-            self.record(event)
+            # the event itself is not kept: what is refused is recorded as one denied operation,
+            # and an intent would hold up the reporter's queue of a full spool
             self._event_loop.call_soon(answer, False)
             return
         frame = self._append(event, level)

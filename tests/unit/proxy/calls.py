@@ -79,9 +79,7 @@ def read_head(sock: socket.socket) -> bytes:
     return data
 
 
-def is_reset(
-    worker: Harness, address: str = "198.18.0.1", port: int = 443, mark: int = 1
-) -> bool:
+def is_reset(worker: Harness, address: str = "198.18.0.1", port: int = 443, mark: int = 1) -> bool:
     """Whether a connection is reset before a byte: while it is made, or after."""
     try:
         with worker.connect(address, port, mark) as sock:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,8 +38,6 @@ from agent.ipc.messages import (
     Pulse,
     Ready,
     Record,
-    SessionBegan,
-    SessionEnded,
     SignLeaf,
     SpoolState,
     TakeLease,
@@ -56,7 +54,7 @@ from agent.model.reason import Reason
 from agent.model.verdict import Mode
 from agent.runtime.clock import boot_ns, fresh_ulid
 from tests.servers.certificates import Authority
-from tests.servers.netns import Namespace, listening, near_host
+from tests.servers.netns import Namespace, listening
 
 WAIT_S = 20.0
 PROXY_PORT, DNS_PORT = 15001, 15053
@@ -394,18 +392,3 @@ def harness(world: World, near: Namespace, folder: Path) -> Iterator[Harness]:
         yield running
     finally:
         running.stop()
-
-
-__all__ = [
-    "DNS_PORT",
-    "PROXY_PORT",
-    "Coroutine",
-    "Harness",
-    "SessionBegan",
-    "SessionEnded",
-    "World",
-    "allow_all",
-    "harness",
-    "near_host",
-    "target",
-]

@@ -16,21 +16,23 @@ from agent.model.audit import (
     SessionClosed,
     SessionRefused,
 )
-from agent.model.grant import Durability
+from agent.model.grant import Durability, Target
 from agent.model.reason import Reason
 from tests.servers.certificates import Authority
 from tests.servers.netns import Namespace
 from tests.servers.nginx import LARGE_BYTES, Api
 from tests.servers.scripted import Conversation, scripted_server
 from tests.unit.proxy.calls import call, get, is_reset, parse, read_all, read_head, secure
-from tests.unit.proxy.harness import Harness, World, harness, target
+from tests.unit.proxy.harness import World, harness, target
 
 MIB = 1 << 20
 GROWTH_BYTES_MAX = 24 * MIB  # of resident memory while 64 MiB pass
 CONNECTIONS = 1_000
 
 
-def api_target(api: Api, authority: Authority, durability: Durability = Durability.PROCESS):  # type: ignore[no-untyped-def]
+def api_target(
+    api: Api, authority: Authority, durability: Durability = Durability.PROCESS
+) -> Target:
     return target(dial_port=api.tls_port, ca_pem=authority.pem, durability=durability)
 
 
@@ -304,6 +306,3 @@ def test_what_is_neither_tls_nor_http_is_closed(
             sock.sendall(b"\x00\x01\x02\x03")
             assert read_all_tls(sock) in {b"", b"<reset>"}
         assert worker.wait_for(SessionClosed)[0].reason is Reason.PROTOCOL_UNKNOWN
-
-
-__all__ = ["Harness"]
