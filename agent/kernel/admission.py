@@ -9,10 +9,10 @@ from pathlib import Path
 
 from agent.kernel import abi
 from agent.kernel.cgroups import CgroupTree
+from agent.kernel.errors import RunRefused
 from agent.kernel.maps import Maps
 from agent.kernel.processes import NS_PER_TICK, read_stat, uids
 from agent.kernel.sockets import InetSocket, all_sockets, destroy, foreign_sockets
-from agent.kernel.errors import RunRefused
 from agent.model.ids import Tag
 from agent.model.loop import Run
 from agent.model.reason import Reason
@@ -132,7 +132,7 @@ class Tagger:
         stat = read_stat(pid)
         if stat is None:
             return False
-        for key in self.maps.procs.keys():
+        for key in self.maps.procs.walk():
             if key.tgid == pid and key.start_ns // NS_PER_TICK == stat.start_ticks:
                 record = self.maps.procs.get(key)
                 if record is not None:
@@ -230,7 +230,7 @@ def sockets_of(tree: CgroupTree, path: str) -> list[InetSocket]:
     return [one for one in all_sockets() if one.cgroup_id in own]
 
 
-def cut_sockets(tree: CgroupTree, path: str, listeners: bool) -> int:
+def cut_sockets(tree: CgroupTree, path: str, *, listeners: bool) -> int:
     """Destroy the sockets made in a cgroup; return how many. Raises OSError."""
     victims = [one for one in sockets_of(tree, path) if listeners or not one.listening]
     return destroy(victims)

@@ -51,6 +51,9 @@ class Guard:
     def install_table(self) -> None:
         """Put our table in place, atomically. Raises OSError."""
         nft.install(self.ruleset())
+        self._remember_table()
+
+    def _remember_table(self) -> None:
         self._fingerprint = nft.fingerprint(self._config.instance)
         self._generation = nft.generation()
 
@@ -92,7 +95,8 @@ class Guard:
         if now == self._fingerprint:
             self._generation = generation
             return []
-        self.install_table()
+        nft.replace(self.ruleset())
+        self._remember_table()
         detail = "was changed" if now else "was removed"
         return [Repair("nft", True, f"our table {detail} by somebody else")]
 

@@ -3,7 +3,7 @@
 import ctypes as c
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -13,8 +13,9 @@ from agent.kernel.libbpf import check, lib, pinned_fd
 BPF_ANY = 0
 BPF_NOEXIST = 1
 
-K = TypeVar("K", bound="c._CData")
-V = TypeVar("V", bound="c._CData")
+CValue = c.c_int | c.c_uint32 | c.c_uint64 | c.Structure | c.Array[c.c_uint64]
+K = TypeVar("K", bound=CValue)
+V = TypeVar("V", bound=CValue)
 
 
 class Map(Generic[K, V]):
@@ -34,7 +35,7 @@ class Map(Generic[K, V]):
         """Return the value and delete it, in one step of the kernel."""
         return self._fetch(lib().bpf_map_lookup_and_delete_elem, key)
 
-    def _fetch(self, call: "c._NamedFuncPointer", key: K) -> V | None:
+    def _fetch(self, call: Callable[..., int], key: K) -> V | None:
         value = self._value()
         if call(self.fd, c.byref(key), c.byref(value)) < 0:
             number = c.get_errno()
@@ -56,7 +57,7 @@ class Map(Generic[K, V]):
             check(-1, f"delete in map {self._name}")
         return True
 
-    def keys(self) -> Iterator[K]:
+    def walk(self) -> Iterator[K]:
         """Yield the keys. Restarts of the kernel's walk may yield one twice."""
         previous: object = None
         while True:
@@ -64,7 +65,8 @@ class Map(Generic[K, V]):
             if lib().bpf_map_get_next_key(self.fd, previous, c.byref(key)) < 0:
                 return
             previous = c.byref(key)
-            yield self._key.from_buffer_copy(bytes(key))  # type: ignore[attr-defined]
+            copy: K = self._key.from_buffer_copy(bytes(key))  # type: ignore[assignment]
+            yield copy
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -101,7 +103,7 @@ class Maps:
         """Close all descriptors."""
         opened = (self.cfg, self.runs, self.loops, self.run_meta, self.mflows, self.procs)
         for one in opened:
-            one.close()  # type: ignore[attr-defined]
+            one.close()
         self._counters.close()
         if self.tags is not None:
             self.tags.close()

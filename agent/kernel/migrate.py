@@ -35,7 +35,7 @@ def copy_runs(top: Path, maps: Maps) -> tuple[Run, ...]:
     entries = Map(top / "maps" / "runs", c.c_uint64, abi.RunEntry)
     copied: list[Run] = []
     try:
-        for key in metas.keys():
+        for key in metas.walk():
             meta, entry = metas.get(key), entries.get(key)
             if meta is None or entry is None or table.by_tag(parse_run(meta).tag) is not None:
                 continue

@@ -19,8 +19,14 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     nft_table_msg,
 )
 
-from agent.kernel.netlink import NETLINK_NETFILTER, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
-from agent.kernel.netlink import exchange, request
+from agent.kernel.netlink import (
+    NETLINK_NETFILTER,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    exchange,
+    request,
+)
 
 FENCE_PRIORITY = 50  # behind every NAT of output (-100): the fence sees the final destination
 REDIRECT_PRIORITY = -100
@@ -30,7 +36,7 @@ FENCE_CHAIN = "lw_fence"
 _SUBSYSTEM = 10 << 8
 _NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
 _NEWCHAIN, _GETCHAIN = 3, 4
-_NEWRULE, _GETRULE = 6, 7
+_NEWRULE, _GETRULE, _DELRULE = 6, 7, 8
 _GETGEN = 16
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _CREATE = 0x400
@@ -157,7 +163,7 @@ def _encode(message: nfgen_msg, kind: int, flags: int, number: int, attrs: list[
     return bytes(message.data)
 
 
-def _batch(steps: list[tuple[nfgen_msg, int, int, list[object]]]) -> None:
+def _batch(steps: "list[Step]") -> None:
     """Send all steps as one transaction. Raises OSError; then nothing has changed."""
     mark = struct.pack("!BBH", 0, 0, 10)  # res_id: the nftables subsystem
     frames = [request(_BATCH_BEGIN, NLM_F_REQUEST, mark, 1)]
@@ -180,21 +186,56 @@ def _chain(table: str, name: str, kind: str, priority: int) -> list[object]:
     ]
 
 
+Step = tuple[nfgen_msg, int, int, list[object]]
+
+
 def install(wanted: Ruleset) -> None:
-    """Put exactly these rules in place of whatever our table held, atomically. Raises OSError."""
+    """Make our table hold exactly these rules, in one transaction. Raises OSError.
+
+    Where the chains are there, only their rules are exchanged: each packet then meets the old
+    or the new rules of a chain. Making chains anew is atomic too, but a packet between the two
+    generations can pass the new NAT chain (not yet active) and the old one (no more active);
+    the fence would refuse it (seen as 2 of 10,000 connects under restarts).
+    """
+    if chains(wanted.table) == {REDIRECT_CHAIN, FENCE_CHAIN}:
+        try:
+            _batch([*_chain_steps(wanted), *_empty_steps(wanted), *_rule_steps(wanted)])
+        except OSError:
+            replace(wanted)  # a chain of that name is hooked elsewhere
+    else:
+        replace(wanted)
+
+
+def replace(wanted: Ruleset) -> None:
+    """Put our table in place of whatever has its name, in one transaction. Raises OSError."""
     table: list[object] = [("NFTA_TABLE_NAME", wanted.table)]
-    steps: list[tuple[nfgen_msg, int, int, list[object]]] = [
+    first: list[Step] = [
         (nft_table_msg(), _NEWTABLE, _CREATE, list(table)),  # so that the next cannot fail
         (nft_table_msg(), _DELTABLE, 0, list(table)),
         (nft_table_msg(), _NEWTABLE, _CREATE, list(table)),
     ]
-    for name, kind, priority in (
-        (REDIRECT_CHAIN, "nat", REDIRECT_PRIORITY),
-        (FENCE_CHAIN, "filter", FENCE_PRIORITY),
-    ):
-        steps.append(
-            (nft_chain_msg(), _NEWCHAIN, _CREATE, _chain(wanted.table, name, kind, priority))
+    _batch([*first, *_chain_steps(wanted), *_rule_steps(wanted)])
+
+
+def _chain_steps(wanted: Ruleset) -> list[Step]:
+    return [
+        (nft_chain_msg(), _NEWCHAIN, _CREATE, _chain(wanted.table, name, kind, priority))
+        for name, kind, priority in (
+            (REDIRECT_CHAIN, "nat", REDIRECT_PRIORITY),
+            (FENCE_CHAIN, "filter", FENCE_PRIORITY),
         )
+    ]
+
+
+def _empty_steps(wanted: Ruleset) -> list[Step]:
+    return [
+        (_Rule(), _DELRULE, 0, [("NFTA_RULE_TABLE", wanted.table), ("NFTA_RULE_CHAIN", name)])
+        for name in (REDIRECT_CHAIN, FENCE_CHAIN)
+    ]
+
+
+def _rule_steps(wanted: Ruleset) -> list[Step]:
+    steps: list[Step] = []
     for chain, expressions in _rules(wanted):
         attrs: list[object] = [
             ("NFTA_RULE_TABLE", wanted.table),
@@ -202,7 +243,13 @@ def install(wanted: Ruleset) -> None:
             ("NFTA_RULE_EXPRESSIONS", expressions),
         ]
         steps.append((_Rule(), _NEWRULE, _CREATE | _APPEND, attrs))
-    _batch(steps)
+    return steps
+
+
+def chains(table: str) -> set[str]:
+    """Return the names of the chains of a table."""
+    found = _dump(nft_chain_msg(), _GETCHAIN, [])
+    return {_text(one, 3) for one in found if _text(one, 1) == table}
 
 
 def remove(table: str) -> bool:
@@ -241,8 +288,8 @@ def tables() -> set[str]:
 
 def instances() -> set[str]:
     """Return the tables that are ours: those that have our redirect chain."""
-    chains = _dump(nft_chain_msg(), _GETCHAIN, [])
-    return {_text(one, 1) for one in chains if _text(one, 3) == REDIRECT_CHAIN}
+    found = _dump(nft_chain_msg(), _GETCHAIN, [])
+    return {_text(one, 1) for one in found if _text(one, 3) == REDIRECT_CHAIN}
 
 
 def generation() -> int:
@@ -255,12 +302,12 @@ def generation() -> int:
 
 def fingerprint(table: str) -> str:
     """Return a digest of chains and rules of our table; "" when there is no rule."""
-    chains = [one for one in _dump(nft_chain_msg(), _GETCHAIN, []) if _text(one, 1) == table]
+    hooked = [one for one in _dump(nft_chain_msg(), _GETCHAIN, []) if _text(one, 1) == table]
     rules = _dump(_Rule(), _GETRULE, [("NFTA_RULE_TABLE", table)])
     rules = [one for one in rules if _text(one, 1) == table]
     if not rules:
         return ""
     digest = hashlib.sha256()
-    for payload in chains + rules:
+    for payload in hooked + rules:
         digest.update(payload[4:])  # without the header, which has the generation
     return digest.hexdigest()

@@ -89,7 +89,7 @@ def make_dirs(pin_dir: Path) -> Path:
     return top
 
 
-def load(top: Path, procs_identity: bool) -> tuple[BpfObject, str]:
+def load(top: Path, *, procs_identity: bool) -> tuple[BpfObject, str]:
     """Load the object, with the maps pinned in top; return it and its file name.
 
     Raises:
@@ -188,7 +188,7 @@ def link_is_attached(path: Path) -> bool:
         check(lib().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)), "link")
     finally:
         os.close(fd)
-    return info.type != _LINK_TYPE_CGROUP or info.cgroup_id != 0
+    return bool(info.type != _LINK_TYPE_CGROUP or info.cgroup_id != 0)
 
 
 def unpin_version(top: Path) -> int:

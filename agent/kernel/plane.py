@@ -69,7 +69,7 @@ class Plane:
     def _open_locked(cls, config: PlaneConfig, tree: CgroupTree) -> "Plane":
         tree.create(config.attach_cgroup)
         top = objects.make_dirs(config.pin_dir)
-        loaded, name = objects.load(top, config.procs_identity)
+        loaded, name = objects.load(top, procs_identity=config.procs_identity)
         try:
             maps = Maps(top / "maps")
             guard = Guard(config, tree, maps)
@@ -148,7 +148,7 @@ class Plane:
         loop: LoopName,
         initiator: Initiator,
         path: str,
-        adopt_joiners: bool,
+        adopt_joiners: bool,  # noqa: FBT001 (the order of the message RegisterCgroup)
         started_ms: int,
     ) -> Run:
         """Make an existing cgroup a run. path: below the cgroup v2 mount, or a directory's path.
@@ -211,7 +211,7 @@ class Plane:
         """Set the REVOKED bit only: packets stop, sockets stay. Raises RunRefused, OSError."""
         self._runs.revoke(self._known(run_id))
 
-    def revoke(self, run_id: RunId, kill: bool) -> None:
+    def revoke(self, run_id: RunId, *, kill: bool) -> None:
         """Stop the run's flows, destroy its sockets. Idempotent. Raises RunRefused."""
         run = self._known(run_id)
         try:

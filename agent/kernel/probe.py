@@ -37,7 +37,7 @@ print('up', flush=True)
 sys.stdin.readline()
 def number(call):
     try: call()
-    except OSError as error: return error.errno
+    except OSError as error: return error.errno or 110
     return 0
 def dial(family, host):
     s = socket.socket(family); s.settimeout(0.4); code = number(lambda: s.connect((host, port)))

@@ -46,7 +46,8 @@ def uids(pid: int) -> tuple[int, ...]:
 
 def _from_proc(pid: int, start_ns: int, uid: int, comm: str) -> Process:
     """Fill exe and argv from /proc if the process there started when this one did."""
-    exe, argv, cut = "", (), False
+    exe, cut = "", False
+    argv: tuple[str, ...] = ()
     base = Path(f"/proc/{pid}")
     stat = read_stat(pid)
     if stat is not None and stat.start_ticks == start_ns // NS_PER_TICK:
@@ -111,7 +112,7 @@ class ProcessBook:
         except OSError:
             return None
         start_ns = stat.start_ticks * NS_PER_TICK
-        for key in self._procs.keys():
+        for key in self._procs.walk():
             if key.tgid == pid and key.start_ns // NS_PER_TICK == stat.start_ticks:
                 start_ns = key.start_ns
         return self.describe(pid, start_ns, uid, stat.comm), stat.parent

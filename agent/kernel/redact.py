@@ -6,9 +6,9 @@ REDACTED = "[redacted]"
 ARGUMENTS_MAX = 64  # more are left out, and argv is marked as cut
 ARGUMENT_CHARS_MAX = 256  # a longer argument is cut, and argv is marked as cut
 
-_SECRET_NAME = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key|auth|credential|cookie)"
-_OPTION = re.compile(rf"(?i)(--?[\w.-]*{_SECRET_NAME}[\w.-]*)(=.*)?", re.DOTALL)
-_ASSIGNMENT = re.compile(rf"(?i)(\b[\w.-]*{_SECRET_NAME}[\w.-]*\s*[=:]\s*)\S+")
+_NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key|auth|credential|cookie)"
+_OPTION = re.compile(rf"(?i)(--?[\w.-]*{_NAMES}[\w.-]*)(=.*)?", re.DOTALL)
+_ASSIGNMENT = re.compile(rf"(?i)(\b[\w.-]*{_NAMES}[\w.-]*\s*[=:]\s*)\S+")
 _USERINFO = re.compile(r"(?i)([a-z][a-z0-9+.-]*://[^/\s:@]*:)[^@/\s]+(@)")
 _SCHEME = re.compile(r"(?i)\b((?:bearer|basic|token)\s+)\S+")
 _KNOWN = re.compile(

@@ -66,7 +66,7 @@ class RunTable:
     def reload(self) -> None:
         """Read everything from the kernel."""
         self._known.clear()
-        for key in self.maps.run_meta.keys():
+        for key in self.maps.run_meta.walk():
             meta = self.maps.run_meta.get(key)
             if meta is not None:
                 run = parse_run(meta)

@@ -8,8 +8,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.kernel.netlink import NETLINK_SOCK_DIAG, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
-from agent.kernel.netlink import exchange, request
+from agent.kernel.netlink import (
+    NETLINK_SOCK_DIAG,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    exchange,
+    request,
+)
 
 _BY_FAMILY = 20
 _DESTROY = 21
@@ -74,9 +80,7 @@ def all_sockets() -> Iterator[InetSocket]:
         for answer in answers:
             payload = answer.payload
             inode = struct.unpack_from("=I", payload, _INODE_OFFSET)[0]
-            yield InetSocket(
-                family, protocol, payload[1], inode, _cgroup_id(payload), payload[_ID]
-            )
+            yield InetSocket(family, protocol, payload[1], inode, _cgroup_id(payload), payload[_ID])
 
 
 def held_inodes(pids: Collection[int]) -> set[int]:

@@ -26,7 +26,7 @@ def ensure(pin_dir: Path) -> bool:
     return True
 
 
-def restore(pin_dir: Path, keep: bool) -> bool:
+def restore(pin_dir: Path, *, keep: bool) -> bool:
     """Put back what was remembered (unless another instance needs it: keep), and forget it."""
     changed = False
     for note in pin_dir.glob(_REMEMBERED + "*"):

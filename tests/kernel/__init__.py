@@ -1,0 +1,1 @@
+"""Tests of the kernel plane: root, real programs, real packets."""

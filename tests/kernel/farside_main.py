@@ -9,7 +9,7 @@ import threading
 
 logging.getLogger("scapy").setLevel(logging.ERROR)
 
-from scapy.all import AsyncSniffer, IP, IPv6, Raw  # noqa: E402
+from scapy.all import IP, AsyncSniffer, IPv6, Raw  # noqa: E402
 
 NEAR = {"10.213.77.1", "fd77:213::1"}
 packets: "queue.Queue[object]" = queue.Queue()

@@ -24,7 +24,10 @@ def _attached(path: str) -> set[str]:
     tree = CgroupTree.find()
     tool = objects_tool()
     shown = subprocess.run(
-        [tool, "cgroup", "show", str(tree.directory(path))], capture_output=True, text=True
+        [tool, "cgroup", "show", str(tree.directory(path))],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return {line.split()[-1] for line in shown.stdout.splitlines()[1:]}
 

@@ -77,6 +77,7 @@ def test_a_process_moved_in_has_no_tag(bench: Bench) -> None:
     child = bench.python(run.cgroup_path, CONNECT, *PROXIED)
     assert bench.arrive().attributed().evidence is Evidence.CGROUP_ONLY
     event = bench.wait_event(CgroupWithoutTag)
+    assert isinstance(event, CgroupWithoutTag)
     assert (event.run_id, event.pid) == (run.run_id, child.pid)
 
 
@@ -92,6 +93,7 @@ def test_a_process_moved_out_is_still_governed(bench: Bench) -> None:
     assert whose.evidence is Evidence.TAG_ONLY
     assert whose.run_id == run.run_id
     event = bench.wait_event(TagWithoutCgroup)
+    assert isinstance(event, TagWithoutCgroup)
     assert (event.run_id, event.pid) == (run.run_id, child.pid)
 
 

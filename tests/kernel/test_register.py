@@ -23,7 +23,7 @@ s = socket.socket(); s.settimeout(5); s.connect(('198.18.7.7', 80)); print(s.rec
 """
 
 
-def _register(bench: Bench, path: str, adopt: bool = False) -> Run:
+def _register(bench: Bench, path: str, *, adopt: bool = False) -> Run:
     run_id = RunId(fresh_ulid())
     return bench.plane.register_cgroup(run_id, LoopName("unit"), INITIATOR, path, adopt, unix_ms())
 
@@ -52,17 +52,16 @@ def test_registered_processes_are_governed_with_both_facts(bench: Bench) -> None
 @pytest.mark.parametrize(
     ("adopt", "evidence"), [(True, Evidence.TAG_AND_CGROUP), (False, Evidence.CGROUP_ONLY)]
 )
-def test_later_joiners(bench: Bench, adopt: bool, evidence: Evidence) -> None:
+def test_later_joiners(bench: Bench, *, adopt: bool, evidence: Evidence) -> None:
     """A process that is moved in later has the tag only if the run adopts joiners."""
     path = _service(bench)
-    _register(bench, path, adopt)
+    _register(bench, path, adopt=adopt)
     bench.python(path, "s=socket.create_connection(('198.18.7.7',80))")
     assert bench.arrive().attributed().evidence is evidence
 
 
 def test_foreign_sockets_are_refused(bench: Bench) -> None:
-    """R1: a process that holds a socket made elsewhere keeps its cgroup from being registered,
-    and nothing of the attempt stays."""
+    """R1: a socket made elsewhere keeps the cgroup from being registered; nothing stays."""
     path = _service(bench)
     code = "l=socket.create_server(('127.0.0.1',0))\n" + WAIT_THEN_DIAL
     child = bench.python(None, code)
@@ -99,7 +98,7 @@ def test_overlap_is_refused(bench: Bench) -> None:
     bench.plane.tree.create(path + "/below")
     config = bench.plane.config
     for other in (path, path + "/below", config.attach_cgroup, config.slice_path, "/"):
-        with pytest.raises(RunRefused, match="overlaps|root cgroup"):
+        with pytest.raises(RunRefused, match=r"overlaps|root cgroup"):
             _register(bench, other)
     with pytest.raises(RunRefused, match="no such cgroup"):
         _register(bench, path + "/absent")
@@ -123,7 +122,7 @@ def test_release_gives_the_cgroup_back(bench: Bench, far: FarSide) -> None:
     path = _service(bench)
     code = f"""
 sys.stdout.write('up\\n'); sys.stdout.flush(); sys.stdin.readline()
-s = socket.create_connection(({FAR4!r}, 8080)); print(s.recv(9).decode())
+s = socket.create_connection(({FAR4!r}, 8080)); print(s.recv(9).decode()); s.recv(1); s.close()
 """
     child = bench.python(path, code)
     assert child.stdout is not None

@@ -63,8 +63,8 @@ def test_8_processes_of_4000_connects_from_two_runs(bench: Bench) -> None:
         child = bench.python(run, CLIENT, str(CONNECTS))
         expected[child.pid] = run.run_id
         children.append(child)
-    for _ in range(BYSTANDERS):
-        children.append(bench.python(None, BYSTANDER, str(BYSTANDER_CONNECTS), port))
+    outsider = (BYSTANDER, str(BYSTANDER_CONNECTS), port)
+    children += [bench.python(None, *outsider) for _ in range(BYSTANDERS)]
     right, bystanders, started = 0, 0, time.monotonic()
     with open_host:
         while right < CLIENTS * CONNECTS or bystanders < BYSTANDERS * BYSTANDER_CONNECTS:
