@@ -101,6 +101,7 @@ def _write_certs(directory: Path, ca: x509.Certificate, ca_pem: bytes, bundle: b
     (fresh / f"{stem}.{number}").symlink_to("loopwarden.pem")
     _write_java(fresh / "java", bundle)
     directory.mkdir(mode=0o755, exist_ok=True)
+    directory.chmod(0o755)  # whatever our umask: runs of any user read it
     _move_entries(fresh, directory)
     shutil.rmtree(fresh)
 
@@ -111,6 +112,7 @@ def _move_entries(fresh: Path, directory: Path) -> None:
         source, place = fresh / name, directory / name
         if source.is_dir() and not source.is_symlink():
             place.mkdir(mode=0o755, exist_ok=True)
+            place.chmod(0o755)
             _move_entries(source, place)
         else:
             if place.is_dir() and not place.is_symlink():

@@ -16,7 +16,7 @@ DAEMON, COLLECTOR = "loopwarden.service", "loopwarden-collector.service"
 HARDENING = {
     "NoNewPrivileges": ("yes", "yes"),
     "ProtectSystem": ("strict", "strict"),
-    "ReadWritePaths": ("/sys/fs/bpf /sys/fs/cgroup", ""),
+    "ReadWritePaths": ("/sys/fs/bpf /sys/fs/cgroup /run/loopwarden", ""),
     "ProtectHome": ("read-only", "yes"),
     "ProtectProc": ("", "invisible"),
     "ProtectControlGroups": ("", "yes"),
@@ -104,7 +104,7 @@ def test_the_daemon_is_supervised() -> None:
     assert unit["ExecStart"] == f"/usr/bin/loopwardend --config {DEFAULT_PATH}"
     assert (unit["Type"], unit["WatchdogSec"], unit["KillMode"]) == ("notify", "30s", "mixed")
     assert unit["ExecReload"] == "/bin/kill -HUP $MAINPID"
-    assert (unit["Restart"], unit["RuntimeDirectoryPreserve"]) == ("on-failure", "restart")
+    assert unit["Restart"] == "on-failure"
     assert "Delegate" not in unit
     assert "User" not in unit
     drain_s = load(UNITS / "etc/loopwarden.toml").drain_s
