@@ -49,7 +49,7 @@ class Binding:
             + ([None, HTTP_PORT] if clear else [])
             + ([None] if target.port == HTTPS_PORT and not clear else [])
         )
-        self._known = b""  # the last value that fitted
+        self._known: bytes | None = None  # the last value that fitted
         default = HTTPS_PORT if target.tls is UpstreamTls.VERIFY_FULL else HTTP_PORT
         name = f"[{target.host}]" if ":" in target.host else target.host
         port = "" if target.port == default else f":{target.port}"

@@ -8,10 +8,11 @@ from agent.protocols.http1.request import RequestHead, check_request_line, parse
 class Intake:
     """Bytes from the loop, in order. The relay bounds what it puts in while requests wait."""
 
-    __slots__ = ("_scanned", "held")
+    __slots__ = ("_empty_line", "_scanned", "held")
 
     def __init__(self) -> None:
         self.held = b""
+        self._empty_line = False  # one came before this request
         self._scanned = 0  # how many of them hold no end of a head
 
     def add(self, data: bytes) -> None:
@@ -27,13 +28,15 @@ class Intake:
         """Return the next request if its head is complete, None when more bytes are needed."""
         held = self.held
         if held[:2] == b"\r\n" and not self._scanned:
-            if held[2:4] == b"\r\n":  # RFC 9112 section 2.2: one empty line before, not two
+            if self._empty_line:  # RFC 9112 section 2.2: one before a request, not two
                 return bad("empty lines instead of a request line")
-            self.held = held = held[2:]
+            self._empty_line = True
+            self.held = held[2:]
+            return self.next_head() if len(held) > 2 else None
         end = held.find(b"\r\n\r\n", max(0, self._scanned - 3))
         if end < 0 or end + 4 > HEAD_BYTES_MAX:
             return self._incomplete(held)
-        self.held, self._scanned = held[end + 4 :], 0
+        self.held, self._scanned, self._empty_line = held[end + 4 :], 0, False
         return parse_request_head(held[: end + 4])
 
     def _incomplete(self, held: bytes) -> Malformed | None:
