@@ -78,32 +78,39 @@ class Scrubber:
 
 
 class ScrubStream:
-    """Scrubs one body that comes in pieces. Holds at most two times `tail_bytes_max` bytes."""
+    """Scrubs one body that comes in pieces. Holds at most `tail_bytes_max` bytes."""
 
-    __slots__ = ("_held", "_scrubber")
+    __slots__ = ("_held", "_hit", "_scrubber")
 
     def __init__(self, scrubber: Scrubber) -> None:
         self._scrubber = scrubber
         self._held = b""
+        self._hit = 0  # how many of the held bytes are of a form that was found already
 
     def feed(self, data: bytes) -> bytes:
         """Return what may go on; an end that may begin a secret waits for the next piece."""
         if self._held:
             data = self._held + data
-        scrubber = self._scrubber
-        spans = scrubber.spans(data)
-        tail = scrubber.tail(data)
+        spans = self._spans(data)
+        tail = self._scrubber.tail(data)
         if not spans and tail == len(data):
             self._held = b""
             return data
-        tail = _before(spans, tail)
         self._held = data[tail:]
-        return _masked(data, [span for span in spans if span[1] <= tail])[:tail]
+        self._hit = max([0, *(end - tail for start, end in spans if start < tail)])
+        return _masked(data, spans)[:tail]
 
     def flush(self) -> bytes:
         """Return the held end: the body is complete."""
         held, self._held = self._held, b""
-        return self._scrubber.scrub(held)
+        return _masked(held, self._spans(held))
+
+    def _spans(self, data: bytes) -> list[tuple[int, int]]:
+        spans = self._scrubber.spans(data)
+        if self._hit:
+            spans.append((0, self._hit))
+            self._hit = 0
+        return spans
 
 
 def _overlap(tail: bytes, form: bytes) -> int:
@@ -112,17 +119,6 @@ def _overlap(tail: bytes, form: bytes) -> int:
     while start >= 0 and not form.startswith(tail[start:]):
         start = tail.find(form[:1], start + 1)
     return len(tail) if start < 0 else start
-
-
-def _before(spans: list[tuple[int, int]], tail: int) -> int:
-    """Move the tail's beginning out of every span: a form is emitted whole or held whole."""
-    moved = True
-    while moved:
-        moved = False
-        for start, end in spans:
-            if start < tail < end:
-                tail, moved = start, True
-    return tail
 
 
 def _masked(data: bytes, spans: list[tuple[int, int]]) -> bytes:

@@ -1,4 +1,4 @@
-"""Destination binding at the relay: SNI and Host must both name the target, else 421 and nothing."""
+"""Destination binding: SNI and Host must both name the target, else 421, nothing upstream."""
 
 import pytest
 

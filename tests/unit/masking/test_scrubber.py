@@ -1,0 +1,158 @@
+"""The known-secret scrubber."""
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.masking.encodings import SECRET_BYTES_MAX, SECRET_BYTES_MIN, TOLERANT_BYTES_MAX
+from agent.masking.scrubber import Scrubber
+from agent.model.secret import Secret
+
+TOKEN = b'gho_R4nd+m/T0k=n"with\\quotes'
+secrets = st.binary(min_size=SECRET_BYTES_MIN, max_size=80)
+
+
+def _stream(scrubber: Scrubber, data: bytes, piece: int) -> bytes:
+    stream = scrubber.stream()
+    parts = [stream.feed(data[at : at + piece]) for at in range(0, len(data), piece)]
+    return b"".join(parts) + stream.flush()
+
+
+def _forms(token: bytes) -> dict[str, bytes]:
+    text = token.decode("latin-1")
+    return {
+        "verbatim": token,
+        "base64": base64.b64encode(token),
+        "base64, second alignment": base64.b64encode(b"x" + token + b"y"),
+        "base64, third alignment": base64.b64encode(b"xx" + token + b"yz"),
+        "base64url": base64.urlsafe_b64encode(token),
+        "percent, upper": quote(token, safe="").encode(),
+        "percent, lower": "".join(f"%{byte:02x}" for byte in token).encode(),
+        "percent, all upper": "".join(f"%{byte:02X}" for byte in token).encode(),
+        "json": json.dumps(text)[1:-1].encode(),
+        "json with slashes escaped": json.dumps(text)[1:-1].replace("/", "\\/").encode(),
+        "json, all escaped": "".join(f"\\u{byte:04x}" for byte in token).encode(),
+        "hex": token.hex().encode(),
+        "hex, upper": token.hex().upper().encode(),
+    }
+
+
+@pytest.mark.parametrize("form", _forms(TOKEN))
+@pytest.mark.parametrize("piece", [1, 2, 5, 17, 1000])
+def test_every_form_is_removed_at_every_cut(form: str, piece: int) -> None:
+    """Each encoding is masked, whole or cut into pieces, and nothing else is changed."""
+    hidden = _forms(TOKEN)[form]
+    data = b'{"before": "' + hidden + b'", "after": "' + hidden + b'"}'
+    scrubber = Scrubber([Secret(TOKEN)])
+    for out in (scrubber.scrub(data), _stream(scrubber, data, piece)):
+        assert len(out) == len(data)
+        assert out.startswith(b'{"before": "')
+        assert out.endswith(b'"}')
+        assert b'", "after": "' in out
+        stars = out.count(b"*")
+        # of base64 text at most nine characters hold a part of a neighbour, or are padding
+        assert stars >= 2 * (len(hidden) - 9) if "base64" in form else stars == 2 * len(hidden)
+        assert all(other not in out for other in _forms(TOKEN).values())
+
+
+@given(secret=secrets, parts=st.lists(st.binary(max_size=50), max_size=6), piece=st.integers(1, 99))
+def test_pieces_do_not_matter(secret: bytes, parts: list[bytes], piece: int) -> None:
+    """However a body is cut, what comes out is what complete data gives, of the same length."""
+    scrubber = Scrubber([Secret(secret)])
+    data = secret.join(parts)
+    whole = scrubber.scrub(data)
+    assert len(whole) == len(data)
+    assert _stream(scrubber, data, piece) == whole
+
+
+@given(secret=secrets, before=st.binary(max_size=40), after=st.binary(max_size=40))
+def test_no_secret_comes_through(secret: bytes, before: bytes, after: bytes) -> None:
+    """Whatever stands around it, no complete form of the secret comes out."""
+    scrubber = Scrubber([Secret(secret)])
+    encoded = base64.b64encode(before + secret + after)
+    for form in (secret, encoded, quote(secret, safe="").encode()):
+        out = scrubber.scrub(before + form + after)
+        assert not any(hidden in out for hidden in scrubber._literals)
+
+
+@given(data=st.binary(max_size=300), piece=st.integers(1, 50))
+def test_other_data_is_the_same(data: bytes, piece: int) -> None:
+    """Data without the secret comes out as it went in."""
+    scrubber = Scrubber([Secret(b"\x00never-in-the-data\xff" * 3)])
+    assert _stream(scrubber, data, piece) == data
+
+
+def test_complete_data_is_not_copied() -> None:
+    """With nothing to remove the same object comes back: the fast path copies nothing."""
+    scrubber = Scrubber([Secret(TOKEN)])
+    data = b"an ordinary body" * 1000
+    assert scrubber.scrub(data) is data
+    assert scrubber.stream().feed(data) is data
+
+
+def test_an_event_stream_is_not_delayed() -> None:
+    """Only an end that may begin a secret is held: events come out as they come in."""
+    stream = Scrubber([Secret(TOKEN)]).stream()
+    assert stream.feed(b"data: hello\n\n") == b"data: hello\n\n"
+    assert stream.feed(b"data: gho_") == b"data: "
+    assert stream.feed(b"nothing\n\n") == b"gho_nothing\n\n"
+
+
+def test_what_is_held_is_bounded() -> None:
+    """Ends that go on looking like a secret are held up to tail_bytes_max."""
+    scrubber = Scrubber([Secret(b"a" * 40), Secret(b"aaaaaaaaab" * 5)])
+    stream = scrubber.stream()
+    sent = got = 0
+    for _ in range(2000):
+        got += len(stream.feed(b"a"))
+        sent += 1
+        assert sent - got <= scrubber.tail_bytes_max
+    assert got + len(stream.flush()) == sent
+
+
+def test_overlapping_secrets_are_both_removed() -> None:
+    """Of two secrets that overlap in the data no byte stays."""
+    scrubber = Scrubber([Secret(b"abcdef-123"), Secret(b"123-ghijkl")])
+    assert scrubber.scrub(b"<abcdef-123-ghijkl>") == b"<" + b"*" * 17 + b">"
+    for piece in range(1, 20):
+        assert _stream(scrubber, b"<abcdef-123-ghijkl>", piece) == b"<" + b"*" * 17 + b">"
+
+
+@pytest.mark.parametrize("size", [SECRET_BYTES_MIN, SECRET_BYTES_MAX])
+def test_limits_at(size: int) -> None:
+    """A secret of the least and of the greatest length is removed."""
+    secret = (b"0123456789abcdef" * 1024)[:size]
+    assert Scrubber([Secret(secret)]).scrub(b"x" + secret) == b"x" + b"*" * size
+
+
+@pytest.mark.parametrize("size", [SECRET_BYTES_MIN - 1, SECRET_BYTES_MAX + 1])
+def test_limits_past(size: int) -> None:
+    """One byte less or more is refused, and the error does not quote it."""
+    with pytest.raises(ValueError, match="too short or too long"):
+        Scrubber([Secret(b"s" * size)])
+
+
+@pytest.mark.parametrize("size", [TOLERANT_BYTES_MAX, TOLERANT_BYTES_MAX + 1])
+def test_long_secrets_in_escapes(size: int) -> None:
+    """Of a secret longer than 64 bytes the last 64 are removed where escapes are mixed."""
+    secret = bytes(33 + n % 90 for n in range(size))
+    mixed = b"".join(b"%%%02x" % byte if byte % 2 else b"\\u%04X" % byte for byte in secret)
+    out = Scrubber([Secret(secret)]).scrub(mixed)
+    shown = size - TOLERANT_BYTES_MAX
+    assert out.count(b"*") == len(mixed) - shown * (3 if secret[0] % 2 else 6)
+
+
+def test_its_repr_shows_nothing() -> None:
+    """Neither scrubber nor stream shows a secret."""
+    scrubber = Scrubber([Secret(TOKEN)])
+    assert b"gho_" not in repr(scrubber).encode() + repr(scrubber.stream()).encode()
+
+
+def test_no_secrets() -> None:
+    """Without a secret nothing is removed or held."""
+    stream = Scrubber([]).stream()
+    assert stream.feed(b"100% \\") + stream.flush() == b"100% \\"
