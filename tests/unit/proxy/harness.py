@@ -138,7 +138,7 @@ class Harness:
         self._thread.start()
         own, theirs = pair()
         config = self._folder / "loopwarden.toml"
-        config.write_text(CONFIG.format(proxy_port=PROXY_PORT, dns_port=DNS_PORT))
+        config.write_text(self.config())
         descriptor = theirs.fileno()
         argv = [sys.executable, "-m", "agent.proxy", "--config", str(config)]
         argv += ["--name", "proxy@0", "--fd", str(descriptor)]
@@ -149,6 +149,10 @@ class Harness:
         self.wire_reporter()
         self.wait(lambda: any(isinstance(one, Ready) for one in self.messages))
         self.listen()
+
+    def config(self) -> str:
+        """Return the worker's configuration."""
+        return CONFIG.format(proxy_port=PROXY_PORT, dns_port=DNS_PORT)
 
     def stop(self) -> None:
         """End the worker, and the stand-ins."""

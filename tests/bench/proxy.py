@@ -1,0 +1,147 @@
+"""`python -m tests.bench.proxy`: the worker beside nginx, HAProxy and mitmproxy, in one run.
+
+Every contender terminates TLS, injects the bearer token, and speaks verified TLS upstream. wrk and
+the upstream nginx have one core, the contender the other (ours: worker and reporter together).
+"""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from agent.model.grant import Durability
+from tests.bench.contenders import (
+    NAME,
+    TOKEN,
+    Contender,
+    bodies,
+    haproxy,
+    mitmproxy,
+    ours,
+    reverse_nginx,
+)
+from tests.bench.measure import Cost, fdatasync_us, measure
+from tests.servers.certificates import Authority
+from tests.servers.nginx import nginx_api
+
+MITM_VENV = Path(tempfile.gettempdir(), "loopwarden-bench-mitmproxy")
+CASES = ((1, "1k"), (32, "1k"), (1, "64k"), (32, "64k"))
+LOAD_CORE = "1"
+
+
+def wrk(
+    contender: Contender, hosts: Path, connections: int, path: str, seconds: int, *, close: bool
+) -> list[str]:
+    """Return the load's command: wrk, with the contender's address under the API's name."""
+    url = f"https://{NAME}:{contender.port}" if contender.port != 443 else f"https://{NAME}"
+    load = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    load += ["--latency", "--timeout", "10s"]
+    if contender.token:
+        load += ["-H", f"Authorization: Bearer {TOKEN}"]
+    if close:
+        load += ["-H", "Connection: close"]
+    load.append(f"{url}/files/{path}")
+    hosts.write_text(f"{contender.address} {NAME}\n", encoding="ascii")
+    mounted = ["unshare", "-m", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
+    argv = [*mounted, *load]
+    return argv if contender.inside is None else contender.inside.argv(*argv)
+
+
+def run(contender: Contender, folder: Path, seconds: int) -> dict[str, Cost]:
+    """Measure all cases of one contender."""
+    hosts = folder / "hosts"
+    costs: dict[str, Cost] = {}
+    measure(wrk(contender, hosts, 4, "1k", 1, close=False), contender.roots)  # warm
+    for connections, path in CASES:
+        key = f"c={connections} {path}"
+        costs[key] = measure(
+            wrk(contender, hosts, connections, path, seconds, close=False), contender.roots
+        )
+        show(contender.name, key, costs[key])
+    key = "c=8 new"
+    costs[key] = measure(wrk(contender, hosts, 8, "1k", seconds, close=True), contender.roots)
+    show(contender.name, key, costs[key])
+    return costs
+
+
+def show(name: str, case: str, cost: Cost) -> None:
+    """Print a row."""
+    load = cost.load
+    print(
+        f"{name:20} {case:9} {cost.requests_a_second:9.0f} {load.p50_ms:8.2f} {load.p99_ms:8.2f}"
+        f" {cost.cpu_us_a_request:9.1f} {cost.rss_mib:8.1f} {load.errors:6}",
+        flush=True,
+    )
+
+
+def mitmdump() -> Path:
+    """Return mitmproxy's command, installed in a virtual environment of its own."""
+    command = MITM_VENV / "bin" / "mitmdump"
+    if not command.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(MITM_VENV)], check=True)
+        subprocess.run([str(MITM_VENV / "bin" / "pip"), "install", "-q", "mitmproxy"], check=True)
+    return command
+
+
+def compare(results: dict[str, dict[str, Cost]]) -> None:
+    """Print requests per CPU second as ratios."""
+    print("\nrequests per CPU second, ours over theirs")
+    for mine in (name for name in results if name.startswith("loopwarden")):
+        for case, cost in results[mine].items():
+            ratios = [
+                f"{other} {cost.requests_a_cpu_second / their[case].requests_a_cpu_second:6.2f}"
+                for other, their in results.items()
+                if not other.startswith(("loopwarden", "direct"))
+                and their[case].requests_a_cpu_second
+            ]
+            print(f"{mine:20} {case:9} {'   '.join(ratios)}")
+
+
+def main() -> None:
+    """Run everything that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=4, help="of each load")
+    parser.add_argument("--only", default="direct,nginx,haproxy,mitmproxy,process,disk")
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, {int(LOAD_CORE)})
+    wanted = arguments.only.split(",")
+    authority = Authority()
+    results: dict[str, dict[str, Cost]] = {}
+    with contextlib.ExitStack() as stack:
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lw-bench-")))
+        base.chmod(0o755)
+
+        def folder(name: str) -> Path:
+            path = base / name
+            path.mkdir(mode=0o755)
+            return path
+
+        p50, p99 = fdatasync_us(base)
+        print(f"fdatasync of 256 bytes here: p50 {p50:.0f} us, p99 {p99:.0f} us")
+        print(
+            f"{'':20} {'case':9} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'CPU us/r':>9}"
+            f" {'RSS MiB':>8} {'errors':>6}"
+        )
+        api = stack.enter_context(
+            nginx_api(folder("api"), authority, name=NAME, token=TOKEN, files=bodies())
+        )
+        direct = Contender("direct", "127.0.0.1", api.tls_port, [], token=True)
+        makers = {
+            "direct": lambda: contextlib.nullcontext(direct),
+            "nginx": lambda: reverse_nginx(folder("nginx"), authority, api),
+            "haproxy": lambda: haproxy(folder("haproxy"), authority, api),
+            "mitmproxy": lambda: mitmproxy(folder("mitmproxy"), authority, mitmdump()),
+            "process": lambda: ours(folder("process"), authority, api, Durability.PROCESS),
+            "disk": lambda: ours(folder("disk"), authority, api, Durability.DISK),
+        }
+        for name in wanted:
+            with makers[name]() as contender:
+                results[contender.name] = run(contender, base, arguments.seconds)
+    compare(results)
+
+
+if __name__ == "__main__":
+    main()
