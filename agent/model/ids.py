@@ -20,6 +20,8 @@ CgroupId = NewType("CgroupId", int)  # u64: inode of the cgroup v2 directory
 
 ULID_BYTES = 16
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)  # two letters: 10 bits
+_SHIFTS = tuple(range(120, -1, -10))
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")  # names of loops and targets
 
@@ -44,7 +46,7 @@ def encode_ulid(raw: bytes) -> str:
     if len(raw) != ULID_BYTES:
         raise ValueError("a ULID has 16 bytes")
     number = int.from_bytes(raw, "big")
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def decode_ulid(text: str) -> bytes:
