@@ -93,8 +93,9 @@ def _ready(notifications: socket.socket, process: subprocess.Popen[bytes]) -> bo
     pidfd = os.pidfd_open(process.pid)
     try:
         while True:
-            readable, _, _ = select.select([notifications, pidfd], [], [], READY_WITHIN_S)
-            if notifications in readable:
+            sources = [notifications.fileno(), pidfd]
+            readable, _, _ = select.select(sources, [], [], READY_WITHIN_S)
+            if notifications.fileno() in readable:
                 if b"READY=1" in notifications.recv(4096):
                     return True
             else:
