@@ -194,8 +194,8 @@ def install(wanted: Ruleset) -> None:
 
     Where the chains are there, only their rules are exchanged: each packet then meets the old
     or the new rules of a chain. Making chains anew is atomic too, but a packet between the two
-    generations can pass the new NAT chain (not yet active) and the old one (no more active);
-    the fence would refuse it (seen as 2 of 10,000 connects under restarts).
+    generations can pass the new NAT chain (not yet active) and the old one (no more active):
+    the fence would refuse it.
     """
     if chains(wanted.table) == {REDIRECT_CHAIN, FENCE_CHAIN}:
         try:
