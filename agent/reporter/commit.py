@@ -45,6 +45,7 @@ class Sender:
     """A peer: its frames are appended in its order, and answered by their highest number."""
 
     role: str
+    key: str  # of this connection: the role's next process is another one
     answer: Callable[[int], None]  # Durable(number)
     violated: Callable[[str], None]  # it sent what can't be recorded: end it
     pending: deque[Frame] = field(default_factory=deque)
@@ -77,7 +78,7 @@ class GroupCommit:
         self._scheduled = False
         self._syncing: asyncio.Task[None] | None = None
         self._idle_sync: asyncio.TimerHandle | None = None
-        self._own = Sender("reporter", lambda _number: None, lambda _why: None)
+        self._own = Sender("reporter", "reporter", lambda _number: None, lambda _why: None)
         self.accepting = True
         self.detail = ""
 
@@ -111,7 +112,7 @@ class GroupCommit:
     def _abandon(self, sender: Sender) -> None:
         if sender.pending:
             self._flush()
-        if ends := self._work.abandoned_by(sender.role):
+        if ends := self._work.abandoned_by(sender.key):
             self.record(*ends)
 
     # --- write ---
@@ -164,7 +165,7 @@ class GroupCommit:
         for frame, end in zip(frames, ends, strict=True):
             sender.pending.popleft()
             for event in frame.events:
-                self._work.follow(event, sender.role)
+                self._work.follow(event, sender.key)
             if frame.to_disk:
                 sender.awaiting_disk.append((end, frame.durable))
                 self._waiting[sender] = None
@@ -249,7 +250,6 @@ class GroupCommit:
             return
         self.accepting, self.detail = False, detail
         logger.error("new operations are refused: %s", detail)
-        self._on_state(False, detail)
         self._own.pending.appendleft(
             Frame(
                 (Alarmed(Alarm.SPOOL_FULL, detail, None),),
@@ -263,6 +263,7 @@ class GroupCommit:
             self._append(self._own, [self._own.pending[0]], closing=True)
         except SpoolFull:
             self._writing[self._own] = None  # it is recorded when there is space
+        self._on_state(False, detail)
 
     def regain(self) -> None:
         """Look whether there is space again; then what waits is written and all are told."""

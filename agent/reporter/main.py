@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import platform
@@ -22,6 +23,7 @@ from agent.reporter.uplink import Identity, Uplink
 from agent.reporter.work import resume
 from agent.runtime import clock, confine
 from agent.runtime.offload import Offload
+from agent.spool.lock import lock
 from agent.spool.recovery import payloads, recover
 from agent.spool.writer import Spool, SpoolLimits
 
@@ -73,11 +75,13 @@ class Reporter:
         self._tasks: list[asyncio.Task[None]] = []
         self._uplink: Uplink | None = None
         self._kernel: Endpoint | None = None
+        self._connections = itertools.count(1)
 
     async def start(self, kernel: Endpoint) -> None:
         """Recover the spool, write the ends of what an earlier life began, and serve."""
         self._kernel = kernel
         boot_id = self._preparation.boot_id
+        lock(self._config.spool_dir)  # for as long as the process lives
         recovered = recover(self._config.spool_dir)
         last = recovered.segments[-1] if recovered.segments else None
         work, ends = resume(recovered.note, payloads(last) if last else [], self._preparation.life)
@@ -139,6 +143,7 @@ class Reporter:
         )
         sender = Sender(
             peer,
+            f"{peer}/{next(self._connections)}",
             answer=lambda number: _tell(endpoint, Durable(number)),
             violated=lambda why: self._violated(peer, endpoint, why),
         )

@@ -24,8 +24,8 @@ class Note(msgspec.Struct, frozen=True):
     """Carried from segment to segment, since segments before may be gone at the next start."""
 
     life: str  # of the supervisor: the same life means that proxies may have survived us
-    operations: dict[str, tuple[str, str]]  # operation → (session, role)
-    sessions: dict[str, str]  # session → role
+    operations: dict[str, tuple[str, str]]  # operation → (session, sender)
+    sessions: dict[str, str]  # session → sender
 
 
 @dataclass(slots=True)
@@ -45,22 +45,26 @@ class OpenWork:
         """Serialise for the next segment's header (at most 4 MiB at OPEN_MAX)."""
         return msgspec.msgpack.encode(Note(self.life, self.operations, self.sessions))
 
-    def follow(self, event: AuditEvent, role: str) -> None:
+    def follow(self, event: AuditEvent, sender: str) -> None:
         """Take note of an event that was appended."""
         if isinstance(event, OperationIntended):
-            self.operations[event.operation.operation_id] = (event.session_id, role)
+            self.operations[event.operation.operation_id] = (event.session_id, sender)
         elif isinstance(event, OperationFinished):
             self.operations.pop(event.operation_id, None)
         elif isinstance(event, SessionOpened):
-            self.sessions[event.attribution.session_id] = role
+            self.sessions[event.attribution.session_id] = sender
         elif isinstance(event, SessionClosed):
             self.sessions.pop(event.session_id, None)
 
-    def abandoned_by(self, role: str) -> list[AuditEvent]:
-        """Return the ends to write when this role is gone."""
+    def abandoned_by(self, sender: str) -> list[AuditEvent]:
+        """Return the ends to write when this sender is gone."""
         return [
-            *(_unknown(op, session) for op, (session, by) in self.operations.items() if by == role),
-            *(_closed(session) for session, by in self.sessions.items() if by == role),
+            *(
+                _unknown(op, session)
+                for op, (session, by) in self.operations.items()
+                if by == sender
+            ),
+            *(_closed(session) for session, by in self.sessions.items() if by == sender),
         ]
 
 

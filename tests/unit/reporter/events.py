@@ -1,0 +1,142 @@
+"""Audit events for tests of what records and stores them."""
+
+from agent.model.audit import (
+    AuditEvent,
+    OperationDenied,
+    OperationFinished,
+    OperationIntended,
+    Outcome,
+    RunStarted,
+    SessionClosed,
+    SessionOpened,
+)
+from agent.model.flow import Attribution, Endpoint, Evidence, Process, Tier
+from agent.model.grant import Durability
+from agent.model.ids import (
+    CgroupId,
+    LeaseId,
+    LoopName,
+    OperationId,
+    RuleId,
+    RunId,
+    SessionId,
+    Tag,
+    TargetName,
+    encode_ulid,
+)
+from agent.model.loop import Initiator, Run
+from agent.model.operation import Operation
+from agent.model.reason import Reason
+
+LOOP = LoopName("nightly")
+TARGET = TargetName("github")
+RULE = RuleId("nightly/0")
+
+
+def ulid(number: int) -> str:
+    """An identifier with this number."""
+    return encode_ulid(number.to_bytes(16, "big"))
+
+
+def run_started(run: int = 1, user: str = "alice") -> RunStarted:
+    """A run of the loop."""
+    initiator = Initiator(1000, user, 4000, "/usr/bin/loopwarden", "pts/0", "user.slice")
+    return RunStarted(
+        Run(
+            RunId(ulid(run)),
+            LOOP,
+            Tag(0xFFFF_FFFF_FFFF_FFF1),
+            CgroupId(77),
+            "/loopwarden.slice/run",
+            Tier.LAUNCHED,
+            adopt_joiners=False,
+            initiator=initiator,
+            argv=("python", "job.py"),
+            started_ms=1_700_000_000_000,
+        )
+    )
+
+
+def process(pid: int, exe: str) -> Process:
+    """A process of the tree."""
+    return Process(pid, pid * 10, 1000, exe.rpartition("/")[2], exe, (exe, "-x"), False)
+
+
+def session_opened(session: int, run: int = 1, target: str | None = TARGET) -> SessionOpened:
+    """A session by curl, below sh and python."""
+    return SessionOpened(
+        Attribution(
+            SessionId(ulid(session)),
+            RunId(ulid(run)),
+            Tag(0xFFFF_FFFF_FFFF_FFF1),
+            CgroupId(77),
+            Evidence.TAG_AND_CGROUP,
+            Tier.LAUNCHED,
+            Endpoint("198.18.0.1", 443),
+            5,
+            6,
+            7,
+            process(4003, "/usr/bin/curl"),
+            (process(4002, "/bin/sh"), process(4001, "/usr/bin/python3")),
+        ),
+        LOOP,
+        None if target is None else TargetName(target),
+    )
+
+
+def session_closed(session: int, operations: int = 1) -> SessionClosed:
+    """The end of a session."""
+    return SessionClosed(
+        SessionId(ulid(session)),
+        Reason.DOWNSTREAM_CLOSED,
+        operations=operations,
+        downstream_bytes=2_000,
+        upstream_bytes=300,
+        duration_ns=5_000_000,
+    )
+
+
+def intended(operation: int, session: int = 1, run: int = 1) -> OperationIntended:
+    """An allowed call."""
+    return OperationIntended(
+        SessionId(ulid(session)),
+        RunId(ulid(run)),
+        LOOP,
+        TARGET,
+        Operation(
+            OperationId(ulid(operation)), "http1", "GET", f"/v1/{operation}", (("host", "api"),)
+        ),
+        RULE,
+        LeaseId(ulid(900)),
+        Durability.DISK,
+    )
+
+
+def finished(operation: int, session: int = 1, outcome: Outcome = Outcome.ANSWERED) -> AuditEvent:
+    """Its outcome."""
+    return OperationFinished(
+        SessionId(ulid(session)),
+        OperationId(ulid(operation)),
+        outcome,
+        Reason.DONE,
+        status="200",
+        request_bytes=0,
+        response_bytes=1_024,
+        duration_ns=1_234_567,
+        upstream="192.0.2.1:443",
+    )
+
+
+def denied(operation: int, session: int = 1, run: int = 1) -> OperationDenied:
+    """A call that the policy does not allow."""
+    return OperationDenied(
+        SessionId(ulid(session)),
+        RunId(ulid(run)),
+        LOOP,
+        TARGET,
+        Operation(OperationId(ulid(operation)), "http1", "DELETE", "/v1/secret", ()),
+        RuleId("default-deny"),
+        Reason.POLICY_DENIED,
+        "no rule allows DELETE /v1/secret",
+        "403",
+    )
