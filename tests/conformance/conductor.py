@@ -208,6 +208,10 @@ class Conductor:
         """The operations that were asked about."""
         return [command.operation for command in self.commands if isinstance(command, Judge)]
 
+    def running(self) -> bool:
+        """Whether the session goes on."""
+        return self.finished is None
+
     def check_ended(self) -> None:
         """Assert the contract of a session that is over."""
         assert not self.problems, self.problems
