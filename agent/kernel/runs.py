@@ -8,7 +8,7 @@ import msgspec
 
 from agent.kernel import abi
 from agent.kernel.maps import BPF_NOEXIST, Maps
-from agent.kernel.redact import redact_argv
+from agent.kernel.redact import ARGUMENTS_MAX, redact_argv
 from agent.model.ids import CgroupId, RunId, Tag, decode_ulid
 from agent.model.loop import Run
 
@@ -33,7 +33,7 @@ def shorten_argv(argv: tuple[str, ...]) -> tuple[str, ...]:
         if size > ARGV_BYTES_MAX:
             return (*kept, "…")
         kept.append(argument)
-    return tuple(kept)
+    return (*kept, "…") if len(argv) > ARGUMENTS_MAX else tuple(kept)
 
 
 def serialize_run(run: Run) -> abi.Meta:
