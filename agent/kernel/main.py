@@ -97,6 +97,7 @@ class _Daemon:
     def __init__(self, config: Daemon, config_path: Path) -> None:
         self._config = config
         self._stop = asyncio.Event()
+        self._code = 0
         self._backlog: list[Message] = []  # alarms while the broker is down, bounded
         self._roles = roles(config.proxy_workers)
         self._sockets = listeners(config.proxy_port, config.dns_port)
@@ -108,6 +109,7 @@ class _Daemon:
             receive=self._table.receive,
             on_started=self._started,
             on_died=self._died,
+            on_fault=self._fail,
         )
 
     async def serve(self, lock: int) -> int:
@@ -128,7 +130,7 @@ class _Daemon:
             event_loop.remove_reader(self._plane.events_fd)
             self._plane.close()
             os.close(lock)
-        return 0
+        return self._code
 
     async def _watch(self) -> None:
         """Every second: are the locks in place, do all roles turn? Feed systemd only if so."""
@@ -173,8 +175,12 @@ class _Daemon:
                 endpoint.notify(message)
 
     def _died(self, name: str, why: str) -> None:
-        self._table.forget_worker(name)
         self._notify_broker(Alarm(audit.Alarm.ROLE_DIED, f"{name}: {why}", None))
+
+    def _fail(self) -> None:
+        """Stop: what we no longer supervise, systemd starts anew."""
+        self._code = 1
+        self._stop.set()
 
     def _reload(self) -> None:
         self._supervisor.signal("broker", signal.SIGHUP)

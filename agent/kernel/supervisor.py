@@ -52,12 +52,14 @@ class Supervisor:
         receive: Callable[[str, Received], None],
         on_started: Callable[[str, Endpoint], None],
         on_died: Callable[[str, str], None],
+        on_fault: Callable[[], None],
     ) -> None:
         self._config_path = config_path
         self._roles = roles
         self._receive = receive
         self._on_started = on_started
         self._on_died = on_died
+        self._on_fault = on_fault
         self._children: dict[str, Child] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._one_ready = asyncio.Event()
@@ -71,7 +73,9 @@ class Supervisor:
         """
         for role in self._roles:
             await self._spawn(role)
-            self._keepers[role.name] = asyncio.ensure_future(self._keep(role))
+            keeper = asyncio.ensure_future(self._keep(role))
+            keeper.add_done_callback(self._kept)
+            self._keepers[role.name] = keeper
         try:
             async with asyncio.timeout(READY_WITHIN_S):
                 while missing := self._not_ready():
@@ -198,6 +202,12 @@ class Supervisor:
         if child.process.returncode is None and why != "closed by peer":
             logger.error("%s: ended: %s", name, why)
             child.process.kill()
+
+    def _kept(self, keeper: asyncio.Task[None]) -> None:
+        """A keeper ends by draining; any other end is a fault that must not pass in silence."""
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            logger.error("a role is no longer kept", exc_info=error)
+            self._on_fault()
 
     async def _keep(self, role: RoleSpec) -> None:
         backoff_s = BACKOFF_FIRST_S
