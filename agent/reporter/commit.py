@@ -121,21 +121,25 @@ class GroupCommit:
         self._scheduled = False
         senders = list(self._writing)
         self._writing.clear()
-        if self.accepting and self._work.at_limit:
-            self._refuse(f"{OPEN_MAX} operations and sessions are open")
         try:
-            if self.accepting:
-                for sender in senders:
-                    self._append(sender, list(sender.pending), closing=False)
-            else:
-                self._append_closing(senders)
-        except SpoolFull as error:
-            self._refuse(str(error))
-            self._append_closing(senders)
+            self._write(senders)
         except SpoolDead as error:
             self._stop(str(error))
             return
         self._after_write()
+
+    def _write(self, senders: list[Sender]) -> None:
+        if self.accepting and self._work.at_limit:
+            self._refuse(f"{OPEN_MAX} operations and sessions are open")
+        if not self.accepting:
+            self._append_closing(senders)
+            return
+        try:
+            for sender in senders:
+                self._append(sender, list(sender.pending), closing=False)
+        except SpoolFull as error:
+            self._refuse(str(error))
+            self._append_closing(senders)
 
     def _append_closing(self, senders: list[Sender]) -> None:
         """Write, within each sender's order, what ends things; beginnings wait for space."""
