@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _common(command: argparse.ArgumentParser, *, json: bool = True) -> argparse.ArgumentParser:
+def _placed(command: argparse.ArgumentParser, *, json: bool = True) -> argparse.ArgumentParser:
     command.add_argument(
         "--state-dir",
         type=Path,
@@ -45,13 +45,13 @@ def _common(command: argparse.ArgumentParser, *, json: bool = True) -> argparse.
 
 
 def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    serve = _common(commands.add_parser("serve", help="run the collector"), json=False)
+    serve = _placed(commands.add_parser("serve", help="run the collector"), json=False)
     serve.add_argument("--listen", metavar="HOST:PORT", help=f"for agents (default {LISTEN})")
     serve.add_argument(
         "--enroll-listen", metavar="HOST:PORT", help=f"for new hosts (default {ENROLL_LISTEN})"
     )
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
-    _common(commands.add_parser("init", help="make the CA and the store, print the fingerprint"))
+    _placed(commands.add_parser("init", help="make the CA and the store, print the fingerprint"))
 
 
 def _enrolling(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -59,7 +59,7 @@ def _enrolling(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     create = token.add_subparsers(dest="action", required=True, metavar="ACTION").add_parser(
         "create", help="print a token that lets one host of this name enroll, once"
     )
-    _common(create)
+    _placed(create)
     create.add_argument("--host", required=True, metavar="NAME", help="the host's name here")
     create.add_argument("--ttl", default="10m", metavar="SPAN", help="e.g. 90s, 10m, 1h (10m)")
     enroll = commands.add_parser("enroll", help="on a host: get its identity with a token")
@@ -72,21 +72,21 @@ def _enrolling(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _asking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    _common(commands.add_parser("hosts", help="hosts, their chains and alarms"))
-    _filters(_common(commands.add_parser("runs", help="runs of loops, newest first")))
+    _placed(commands.add_parser("hosts", help="hosts, their chains and alarms"))
+    _filters(_placed(commands.add_parser("runs", help="runs of loops, newest first")))
     sessions = commands.add_parser("sessions", help="connections of loops and what went over them")
     actions = sessions.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _filters(_common(actions.add_parser("list", help="newest first")))
-    show = _common(actions.add_parser("show", help="one session: who, which process, each call"))
+    _filters(_placed(actions.add_parser("list", help="newest first")))
+    show = _placed(actions.add_parser("show", help="one session: who, which process, each call"))
     show.add_argument("session", metavar="ID", help="an id, or a unique beginning or end of it")
-    tail = _filters(_common(actions.add_parser("tail", help="calls as they end")))
+    tail = _filters(_placed(actions.add_parser("tail", help="calls as they end")))
     tail.add_argument("-f", "--follow", action="store_true", help="go on until interrupted")
     tail.add_argument("-n", "--lines", type=int, default=20, help="how many to begin with (20)")
-    who = _common(commands.add_parser("who", help="who had access to a target at a moment"))
+    who = _placed(commands.add_parser("who", help="who had access to a target at a moment"))
     who.add_argument("--target", required=True)
     who.add_argument("--at", default="now", metavar="TIME", help="now, 2h (ago), or ISO 8601")
-    _common(commands.add_parser("alarms", help="alarms of all hosts, newest first"))
-    _common(commands.add_parser("verify", help="recompute all chains, name the first bad record"))
+    _placed(commands.add_parser("alarms", help="alarms of all hosts, newest first"))
+    _placed(commands.add_parser("verify", help="recompute all chains, name the first bad record"))
 
 
 def _filters(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
