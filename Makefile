@@ -42,6 +42,7 @@ demo: require-root packages $(VENV)/.run bpf  ## the whole path on this machine,
 
 test: require-root packages-test $(VENV)/.test bpf  ## every test, kernel tests included (root)
 	@$(call say,Tests)
+	@$(BIN)/python -m tests.checks.sweep
 	@LOOPWARDEN_LEFTOVERS=refuse $(BIN)/python -m pytest $(ARGS)
 
 bench: require-root packages-test $(VENV)/.test bpf  ## the benchmarks, side by side (root)

@@ -1,0 +1,103 @@
+"""`make demo` keeps its promises: it shows true facts, fails when one is false, leaves nothing."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.checks.machine import kernel_objects
+from tests.system.demo import INSTANCE
+
+pytestmark = [pytest.mark.system, pytest.mark.kernel, pytest.mark.servers, pytest.mark.slow]
+FACTS = 5
+DURATION_S_MAX = 60.0
+
+
+@contextmanager
+def demonstration() -> Iterator["subprocess.Popen[str]"]:
+    """Start the demonstration, its output in a pipe; end it if the test did not."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.system.demo"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=DURATION_S_MAX)
+
+
+def read_until(process: "subprocess.Popen[str]", pattern: str) -> str:
+    """Return the output up to the line that has this in it."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if re.search(pattern, line):
+            return said
+    raise AssertionError(f"{pattern!r} was never printed:\n{said}")
+
+
+def ours() -> set[str]:
+    """Return what the kernel and the file system hold of a demonstration."""
+    folders = {str(path) for path in Path("/tmp").glob(f"{INSTANCE}-*")}
+    return {name for name in kernel_objects() if INSTANCE in name or "lwt-far" in name} | folders
+
+
+def test_all_facts_hold_and_nothing_is_left() -> None:
+    """It exits 0 after five facts, in less than a minute, without colours in a pipe."""
+    before = ours()
+    with demonstration() as process:
+        said, _ = process.communicate(timeout=DURATION_S_MAX)
+    assert process.returncode == 0, said
+    assert f"All {FACTS} facts hold" in said
+    assert "✗" not in said
+    assert "\x1b" not in said
+    assert "curl[" in said.partition("sessions list")[2]
+    assert "process tree" in said
+    assert ours() <= before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing(number: signal.Signals) -> None:
+    """Ctrl-C, or a kill, in the middle of a fact: it exits 1, and all is removed."""
+    before = ours()
+    with demonstration() as process:
+        read_until(process, "^  2  ")
+        process.send_signal(number)
+        rest, _ = process.communicate(timeout=DURATION_S_MAX)
+    assert process.returncode == 1, rest
+    assert "interrupted" in rest
+    assert ours() <= before
+
+
+def test_a_killed_part_is_a_failure_that_leaves_nothing() -> None:
+    """SIGKILL of the daemon: the facts that need it don't hold, the exit code is 1, all is gone."""
+    before = ours()
+    with demonstration() as process:
+        read_until(process, "^  1  ")
+        os.kill(_daemon_of(process.pid), signal.SIGKILL)
+        rest, _ = process.communicate(timeout=DURATION_S_MAX * 2)
+    assert process.returncode == 1, rest
+    assert "did not hold" in rest
+    assert ours() <= before
+
+
+def _daemon_of(parent: int) -> int:
+    """Return the pid of the daemon that the demonstration started."""
+    for text in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if b"loopwardend" in Path(f"/proc/{text}/cmdline").read_bytes():
+            return int(text)
+    raise LookupError("no daemon")
