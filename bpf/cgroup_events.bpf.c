@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* Concern: what happens to runs' cgroups: the last process gone, processes moved in or out. */
 #include "include/identity.h"
 #include <bpf/bpf_tracing.h>

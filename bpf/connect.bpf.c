@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* Concern: connect(). Every TCP flow of a run gets a nonce mark and a record under it; name
  * service goes to our resolver; a run may talk to its own loopback listeners; all else is no. */
 #include "include/gate.h"

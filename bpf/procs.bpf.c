@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* Concern: who the run's processes are, kept past their exit. Only governed processes have a
  * record, so that bystanders cannot push a run's out of the LRU. */
 #include "include/identity.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* Concern: the last line, per packet. Runs after nft's NAT, so it sees where a packet really
  * goes: loopback, to the proxy, the resolver or the run's own listener. All else is dropped,
  * whatever became of the other hooks or of nft. */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* Concern: stamp sockets at birth. AF_INET and AF_INET6 only: the hook sees no other family. */
 #include "include/identity.h"
 #include <linux/in.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* Concern: the tag follows fork. Runs in the parent, before the child can be scheduled. */
 #include "include/identity.h"
 #include <bpf/bpf_tracing.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* Concern: datagrams without connect(). Name service goes to our resolver and comes back under
  * the asked server's name; everything else of a run is refused. Mapped addresses and AF_INET
  * addresses on AF_INET6 sockets arrive at the 4 hooks (sendmsg) or as mapped (recvmsg). */

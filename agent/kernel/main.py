@@ -154,7 +154,7 @@ class _Daemon:
             if message is not None:
                 self._notify_broker(message)
 
-    def _notify_broker(self, message: RunEmptied | Alarm) -> None:
+    def _notify_broker(self, message: Message) -> None:
         """Tell the broker, or keep it until there is one (it asks for the runs when it starts)."""
         broker = self._supervisor.endpoint("broker")
         if broker is not None:

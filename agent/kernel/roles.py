@@ -32,5 +32,7 @@ def roles(proxy_workers: int) -> tuple[RoleSpec, ...]:
 
 def peers_of(role: RoleSpec, every: tuple[RoleSpec, ...]) -> tuple[RoleSpec, ...]:
     """Return the other roles that this one shares a pair with."""
-    kinds = {right if left == role.kind else left for left, right in PAIRS if role.kind in (left, right)}
+    kinds = {
+        right if left == role.kind else left for left, right in PAIRS if role.kind in (left, right)
+    }
     return tuple(other for other in every if other.kind in kinds and other is not role)

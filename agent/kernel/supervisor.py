@@ -78,11 +78,12 @@ class Supervisor:
             self._keepers[role.name] = keeper
         try:
             async with asyncio.timeout(READY_WITHIN_S):
-                while missing := self._not_ready():
+                while self._not_ready():
                     self._one_ready.clear()
                     await self._one_ready.wait()
         except TimeoutError:
-            raise TimeoutError(f"not ready in {READY_WITHIN_S:.0f} s: {missing}") from None
+            text = f"not ready in {READY_WITHIN_S:.0f} s: {self._not_ready()}"
+            raise TimeoutError(text) from None
 
     def _not_ready(self) -> str:
         children = self._children.values()
@@ -259,5 +260,7 @@ def _bound(family: socket.AddressFamily, kind: socket.SocketKind, port: int) -> 
             sock.listen(LISTEN_BACKLOG)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"cannot bind {address} port {port}: {error.strerror}") from error
+        raise OSError(
+            error.errno, f"cannot bind {address} port {port}: {error.strerror}"
+        ) from error
     return sock

@@ -26,9 +26,7 @@ class Offload:
         A cancelled caller does not stop the call: it runs to its end.
         """
         event_loop = asyncio.get_running_loop()
-        future = event_loop.run_in_executor(
-            self._executor, lambda: function(*args, **kwargs)
-        )
+        future = event_loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
         return await future
 
     def close(self) -> None:

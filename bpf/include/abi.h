@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* What kernel and user space share. Little endian, fixed width, explicit padding.
  * agent/kernel/abi.py mirrors it; tests/kernel/test_abi.py compares both through BTF.
  * Any change of a structure, of a map or of a meaning takes the next LW_ABI. */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The gate: the socket's stamp must be the current task's run, and that run must be live. */
 #ifndef LW_GATE_H
 #define LW_GATE_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* Who is the current task? Two facts: the tag in its storage, the ancestor cgroup. */
 #ifndef LW_IDENTITY_H
 #define LW_IDENTITY_H

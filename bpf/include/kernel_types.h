@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The kernel's own structures, only the fields we read. Offsets are relocated at load (CO-RE),
  * so order and neighbours do not matter here; names and types do. Kernels 5.15 and later. */
 #ifndef LW_KERNEL_TYPES_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* All maps. Weak: every object has the same definitions and the linker keeps one of each.
  * Each is pinned by its name; who writes what and what happens when it is full: README.md. */
 #ifndef LW_MAPS_H

@@ -36,7 +36,10 @@ loops:
   job:
     who: [{{user: nobody}}]
     rules:
-      - {{target: api, allow: {{method: [GET, HEAD, POST, PUT], path: [/v1/**, /files/**, /echo-headers, /slow/**]}}}}
+      - target: api
+        allow:
+          method: [GET, HEAD, POST, PUT]
+          path: [/v1/**, /files/**, /echo-headers, /slow/**]
       - {{target: api, deny: {{path: /v1/secret/**}}}}
   other:
     who: [{{user: nobody}}]

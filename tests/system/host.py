@@ -138,7 +138,10 @@ class Host:
 
     def loop_environment(self) -> dict[str, str]:
         """Return a plain environment: what cron would give."""
-        return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+        return {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+        }
 
     def bystander(
         self, command: list[str], timeout_s: float = 60.0
@@ -176,7 +179,9 @@ class Host:
         assert self.daemon is not None
         if name == "kernel":
             return self.daemon.pid
-        for line in Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split():
+        for line in (
+            Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split()
+        ):
             words = Path(f"/proc/{line}/cmdline").read_bytes().split(b"\0")
             if name.encode() in words:
                 return int(line)

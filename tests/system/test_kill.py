@@ -49,8 +49,12 @@ SNIFF = textwrap.dedent(
     """
     import sys
     from scapy.all import AsyncSniffer
-    sniffer = AsyncSniffer(iface="eth0", filter=None, store=False, prn=lambda p: print(p.summary(), flush=True),
-                           lfilter=lambda p: sys.argv[1] in p.summary())
+    sniffer = AsyncSniffer(
+        iface="eth0",
+        store=False,
+        prn=lambda packet: print(packet.summary(), flush=True),
+        lfilter=lambda packet: sys.argv[1] in packet.summary(),
+    )
     sniffer.start()
     print("sniffing", flush=True)
     sys.stdin.read()
@@ -113,7 +117,15 @@ def loaded(whole: Stage, workers: int = 2) -> Iterator[Load]:
             subprocess.Popen(
                 whole.host.run_command(
                     "job",
-                    ["/usr/bin/python3", "-c", LOAD, str(load.acknowledged), API_NAME, f"w{number}", foreign],
+                    [
+                        "/usr/bin/python3",
+                        "-c",
+                        LOAD,
+                        str(load.acknowledged),
+                        API_NAME,
+                        f"w{number}",
+                        foreign,
+                    ],
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -141,6 +153,7 @@ def loaded(whole: Stage, workers: int = 2) -> Iterator[Load]:
 def missing(whole: Stage, load: Load) -> frozenset[str]:
     """Return the acknowledged calls that the collector does not have, after it had its time."""
     want = load.answered
+    have: set[object] = set()
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         have = {row.get("resource") for row in whole.operations(1)}
@@ -188,7 +201,7 @@ def test_a_role_killed_under_load_comes_back(whole: Stage, role: str) -> None:
 
 
 def test_a_foreign_nft_flush_under_load(whole: Stage) -> None:
-    """`nft flush ruleset` by somebody else: nothing leaks, it is repaired within seconds, reported."""
+    """Somebody else deletes our table: nothing leaks, it is repaired and reported."""
     with loaded(whole) as load:
         for _ in range(3):
             run("nft", "delete", "table", "inet", whole.host.instance)

@@ -47,7 +47,14 @@ def test_the_same_call_from_outside_is_refused_by_the_api(whole: Stage) -> None:
     site = whole.site
     where = f"{API_NAME}:443:{site.far.address4}"
     done = whole.host.bystander(
-        [*CURL, "--resolve", where, "--cacert", str(site.folder / "ca.pem"), f"https://{API_NAME}/v1/outside"]
+        [
+            *CURL,
+            "--resolve",
+            where,
+            "--cacert",
+            str(site.folder / "ca.pem"),
+            f"https://{API_NAME}/v1/outside",
+        ]
     )
     assert "HTTP/1.1 401" in done.stdout, done.stderr
     assert TOKEN not in done.stdout
@@ -89,7 +96,13 @@ def test_a_denied_path_says_rule_and_next_step(whole: Stage, path: str, rule: st
 
 
 @pytest.mark.parametrize(
-    "url", ["https://unlisted.example/", "http://unlisted.example/", "https://{far}:8443/", "http://{far}:81/"]
+    "url",
+    [
+        "https://unlisted.example/",
+        "http://unlisted.example/",
+        "https://{far}:8443/",
+        "http://{far}:81/",
+    ],
 )
 def test_an_unlisted_host_fails_closed(whole: Stage, url: str) -> None:
     """A name or an address that is no target's never gets an answer of that host."""
@@ -132,7 +145,7 @@ def test_the_collector_tells_who_ran_what(whole: Stage) -> None:
     assert session["loop"] == "job"
     assert session["process"]["exe"].endswith("/curl")
     assert session["process"]["argv"][:2] == ["curl", "-sS"]
-    assert [each["comm"] for each in session["ancestors"]][0] == "sh"
+    assert session["ancestors"][0]["comm"] == "sh"
     assert '"initiator"' in text
     assert operation["status"] == "200"
     assert operation["rule"] == "job/0"
@@ -144,9 +157,9 @@ def test_one_shot_processes_are_attributed_in_full(whole: Stage) -> None:
     """A process that is gone before accept is recorded with exe, argv and ancestors."""
     send = (
         f"exec 3<>/dev/tcp/{SYNTHETIC4}/80; "
-        f"printf 'GET /v1/one-shot HTTP/1.1\\r\\nHost: {API_NAME}\\r\\nConnection: close\\r\\n\\r\\n' >&3"
+        f"printf 'GET /v1/one-shot HTTP/1.0\\r\\nHost: {API_NAME}\\r\\n\\r\\n' >&3"
     )
-    whole.host.run("job", ["/bin/bash", "-c", f"/bin/bash -c \"{send}\" one-shot-argument; sleep 1"])
+    whole.host.run("job", ["/bin/bash", "-c", f'/bin/bash -c "{send}" one-shot-argument; sleep 1'])
     found = whole.operations(1, resource="/v1/one-shot")
     assert found
     (session,) = whole.collector.ask("sessions", "show", found[0]["session_id"])
@@ -158,9 +171,9 @@ def test_exit_code_and_signals_pass_through(whole: Stage) -> None:
     """The command's exit code is the CLI's; a signal sent to the CLI reaches the command."""
     assert whole.host.run("job", ["/bin/sh", "-c", "exit 7"]).returncode == 7
     assert whole.host.run("job", ["/no/such/program"]).returncode == 127
-    program = ["/bin/sh", "-c", "trap 'echo caught; exit 3' TERM; echo up; while :; do sleep 0.1; done"]
+    waiting = "trap 'echo caught; exit 3' TERM; echo up; while :; do sleep 0.1; done"
     with subprocess.Popen(
-        whole.host.run_command("job", program),
+        whole.host.run_command("job", ["/bin/sh", "-c", waiting]),
         stdout=subprocess.PIPE,
         text=True,
         env=whole.host.loop_environment(),

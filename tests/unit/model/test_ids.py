@@ -13,7 +13,11 @@ def test_ulids_round_trip(raw: bytes) -> None:
     assert decode_ulid(encode_ulid(raw)) == raw
 
 
-@given(st.integers(0, (1 << 48) - 1), st.integers(0, (1 << 48) - 1), st.binary(min_size=10, max_size=10))
+@given(
+    st.integers(0, (1 << 48) - 1),
+    st.integers(0, (1 << 48) - 1),
+    st.binary(min_size=10, max_size=10),
+)
 def test_ulids_sort_by_time(one: int, other: int, randomness: bytes) -> None:
     """An earlier id sorts before a later one."""
     earlier, later = sorted((one, other))
@@ -22,7 +26,8 @@ def test_ulids_sort_by_time(one: int, other: int, randomness: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "01", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01jd0000000000000000000000", "I" * 26, "0" * 27]
+    "text",
+    ["", "01", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01jd0000000000000000000000", "I" * 26, "0" * 27],
 )
 def test_what_is_no_ulid_is_refused(text: str) -> None:
     """Wrong length, alphabet, case and overflow are refused."""

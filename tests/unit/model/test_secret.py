@@ -34,5 +34,10 @@ def test_reveal_gives_the_bytes_and_secrets_of_finds_every_one() -> None:
     """Each shape names what must be scrubbed."""
     secret = Secret(CANARY)
     assert secret.reveal() == CANARY
-    for credential in (Bearer(secret), Basic("u", secret), Header("h", secret), QueryParameter("q", secret)):
+    for credential in (
+        Bearer(secret),
+        Basic("u", secret),
+        Header("h", secret),
+        QueryParameter("q", secret),
+    ):
         assert secrets_of(credential) == (secret,)

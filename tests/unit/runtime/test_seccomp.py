@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,8 +34,8 @@ REFUSED = "Operation not permitted"
 
 
 @pytest.mark.parametrize(("read_only", "writing"), [(False, "done"), (True, REFUSED)])
-def test_denied_calls_are_refused(tmp_path, read_only: bool, writing: str) -> None:  # type: ignore[no-untyped-def]
-    """exec and unshare get EPERM; writing files only under read_only; sockets, threads, memfd work."""
+def test_denied_calls_are_refused(tmp_path: Path, read_only: bool, writing: str) -> None:
+    """exec and unshare get EPERM, writing files only under read_only; the rest works."""
     path = tmp_path / "file"
     path.write_text("")
     done = subprocess.run(
