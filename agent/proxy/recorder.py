@@ -59,8 +59,8 @@ class Recorder:
         self._unacknowledged_bytes = 0
         self._intents_waiting = 0
         self._next_number = 1
-        self._flush: asyncio.Handle | None = None
-        self._flush_is_soon = False
+        self._soon: asyncio.Handle | None = None
+        self._late: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._on_accepting = on_accepting
         self._full = False
@@ -105,8 +105,9 @@ class Recorder:
     def record(self, event: AuditEvent) -> None:
         """Record without waiting."""
         self._append(event, self._open.level if self._open is not None else Durability.PROCESS)
-        if self._flush is None:
-            self._flush = self._event_loop.call_later(OUTCOME_DELAY_S, self.flush)
+        if self._late is None:
+            # never cancelled: it may find nothing left, which is cheaper than a timer an event
+            self._late = self._event_loop.call_later(OUTCOME_DELAY_S, self._flush_late)
 
     def intend(self, event: AuditEvent, level: Durability, answer: Answer) -> None:
         """Record, and call answer(True) when it is durable, answer(False) when it will not be.
@@ -126,11 +127,8 @@ class Recorder:
         frame = self._append(event, level)
         frame.waiting.append(answer)
         self._intents_waiting += 1
-        if not self._flush_is_soon:
-            if self._flush is not None:
-                self._flush.cancel()
-            self._flush = self._event_loop.call_soon(self.flush)
-            self._flush_is_soon = True
+        if self._soon is None:
+            self._soon = self._event_loop.call_soon(self.flush)
 
     def durable(self, message: Durable) -> None:
         """The reporter acknowledges frames up to a number.
@@ -162,13 +160,16 @@ class Recorder:
 
     def flush(self) -> None:
         """Send what is gathered."""
-        if self._flush is not None:
-            self._flush.cancel()
-        self._flush = None
-        self._flush_is_soon = False
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         frame, self._open = self._open, None
         if frame is not None:
             self._seal(frame)
+
+    def _flush_late(self) -> None:
+        self._late = None
+        self.flush()
 
     def _append(self, event: AuditEvent, level: Durability) -> _Frame:
         kind, body = pack_event(event)

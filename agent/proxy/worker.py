@@ -1,6 +1,7 @@
 """One proxy worker: its peers, its listeners, its sessions."""
 
 import asyncio
+import gc
 import logging
 import resource
 import socket
@@ -28,6 +29,7 @@ from agent.proxy.upstream import DialRules
 DESCRIPTORS_A_CONNECTION = 2  # downstream and upstream
 DESCRIPTORS_RESERVED = 256  # peers, listeners, DNS over TCP, idle upstream connections beyond use
 DRAIN_POLL_S = 0.02
+GARBAGE_THRESHOLD = 20_000  # objects made and not freed before the collector looks
 DRAIN_MARGIN_S = 0.5  # kept of the drain's time for the last records
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,10 @@ class Worker:
         self._arrivals = Arrivals(self._services)
         self._acceptor = Acceptor(self._take)
         self._resolver = Resolver()
+        # what is loaded now lives on; garbage of sessions is rare, most goes by reference count
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
 
     def wired(self, peer: str, sock: socket.socket) -> None:
         """See Role."""

@@ -141,7 +141,8 @@ class TlsEngine:
 
     def _read(self) -> bytes:
         pieces: list[bytes] = []
-        read = self._connection.read
+        incoming, connection = self._incoming, self._connection
+        read = connection.read
         try:
             while True:
                 piece = read(READ_BYTES)
@@ -149,6 +150,8 @@ class TlsEngine:
                     self.closed = True
                     break
                 pieces.append(piece)
+                if not incoming.pending and not connection.pending():
+                    break  # another read could only raise SSLWantReadError, which costs more
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
