@@ -6,20 +6,23 @@ It errs towards cutting. It is no promise: a secret in argv is visible to the wh
 import re
 
 ARGUMENT_CHARACTERS_MAX = 1_024
+LOOKED_AT_CHARACTERS_MAX = 1_280  # a secret across the cut is still seen whole
 ARGUMENTS_MAX = 256
 CUT = "[redacted]"
-_NAME = (
-    r"[\w.-]*(?:pass(?:w(?:or)?d|phrase)?|secret|token|(?:api|access|private)[_-]?key|credential"
-    r"|auth(?:orization)?|cookie|session[_-]?id)[\w.-]*"
+_SECRET_NAME = re.compile(
+    r"(?i)pass(?:w(?:or)?d|phrase)?|secret|token|(?:api|access|private)[_-]?key|credential"
+    r"|auth(?:orization)?|cookie|session[_-]?id"
 )
-_ASSIGNED = re.compile(rf"(?i)^(-{{0,2}}{_NAME}\s*[=:]\s*)(.+)$", re.DOTALL)
-_FLAG = re.compile(rf"(?i)^-{{1,2}}{_NAME}$")
-_INNER = re.compile(rf"(?i)(\b{_NAME}[\"']?\s*[=:]\s*[\"']?)([^\s\"'&,;]+)")
-_USERINFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s]+@")
-_SCHEME = re.compile(r"(?i)\b(bearer|basic|token)\s+[A-Za-z0-9._~+/=-]{6,}")
+# a run of name characters is entered at its start alone: time stays linear in the argument
+_ASSIGNED = re.compile(r"(-{0,2}([\w.-]++)\s*+[=:]\s*+)(.+)", re.DOTALL)
+_FLAG = re.compile(r"-{1,2}[\w.-]+")
+_INNER = re.compile(r"(?<![\w.-])([\w.-]++)([\"']?\s*+[=:]\s*+[\"']?)([^\s\"'&,;]++)")
+_USERINFO = re.compile(r"(?<![a-zA-Z0-9+.-])([a-zA-Z][a-zA-Z0-9+.-]*+://)[^/@\s]++@")
+_SCHEME = re.compile(r"(?i)\b(bearer|basic|token)\s++[A-Za-z0-9._~+/=-]{6,}+")
 _KNOWN = re.compile(
-    r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}"
-    r"|AKIA[A-Z0-9]{12,}|sk-[\w-]{16,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|hv[sb]\.[\w-]{16,})"
+    r"(?<![A-Za-z0-9_])(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
+    r"|xox[abprs]-[\w-]{10,}|AKIA[A-Z0-9]{12,}|sk-[\w-]{16,}|hv[sb]\.[\w-]{16,}"
+    r"|eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*+)"
 )
 _USER_FLAGS = frozenset({"-u", "--user", "--proxy-user", "-U"})
 
@@ -28,27 +31,40 @@ def redact(argv: tuple[str, ...]) -> tuple[str, ...]:
     """Return the command line for the record: bounded, and without what looks like a secret."""
     cut: list[str] = []
     hide_next = colon_next = False
-    for argument in argv[:ARGUMENTS_MAX]:
+    for index, argument in enumerate(argv[:ARGUMENTS_MAX]):
+        text = argument[:LOOKED_AT_CHARACTERS_MAX]
         if hide_next:
             cut.append(CUT)
-        elif colon_next and ":" in argument:
-            cut.append(f"{argument.partition(':')[0]}:{CUT}")
+        elif colon_next and ":" in text:
+            cut.append(f"{text.partition(':')[0]}:{CUT}")
         else:
-            cut.append(_redact_one(argument))
-        hide_next = bool(cut) and len(cut) > 1 and bool(_FLAG.fullmatch(argument)) and not hide_next
-        colon_next = argument in _USER_FLAGS
+            cut.append(_redact_one(text))
+        hide_next = index > 0 and not hide_next and _is_secret_flag(text)
+        colon_next = text in _USER_FLAGS
     if len(argv) > ARGUMENTS_MAX:
         cut.append(f"… {len(argv) - ARGUMENTS_MAX} more")
     return tuple(cut)
 
 
-def _redact_one(argument: str) -> str:
-    text = argument
+def _is_secret_flag(text: str) -> bool:
+    return _FLAG.fullmatch(text) is not None and _SECRET_NAME.search(text) is not None
+
+
+def _redact_one(text: str) -> str:
     text = _USERINFO.sub(rf"\1{CUT}@", text)
     text = _SCHEME.sub(rf"\1 {CUT}", text)
     text = _KNOWN.sub(CUT, text)
-    text = _ASSIGNED.sub(rf"\1{CUT}", text) if " " not in text.split("=")[0] else text
-    text = _INNER.sub(rf"\1{CUT}", text)
+    whole = _ASSIGNED.fullmatch(text)
+    if whole is not None and _SECRET_NAME.search(whole[2]) is not None:
+        text = whole[1] + CUT
+    else:
+        text = _INNER.sub(_redact_inner, text)
     if len(text) > ARGUMENT_CHARACTERS_MAX:
         text = f"{text[:ARGUMENT_CHARACTERS_MAX]}…"
     return text
+
+
+def _redact_inner(match: re.Match[str]) -> str:
+    if _SECRET_NAME.search(match[1]) is None:
+        return match[0]
+    return f"{match[1]}{match[2]}{CUT}"

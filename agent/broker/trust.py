@@ -99,7 +99,10 @@ def _write_certs(directory: Path, ca: x509.Certificate, ca_pem: bytes, bundle: b
     stem = openssl_hash(ca.subject)
     number = next(n for n in range(ENTRIES_MAX) if not os.path.lexists(fresh / f"{stem}.{n}"))
     (fresh / f"{stem}.{number}").symlink_to("loopwarden.pem")
-    _write_java(fresh / "java", bundle)
+    store = java_store(bundle) if (SYSTEM_CERTS / "java").is_dir() else b""
+    if store:  # what Debian's and Ubuntu's Java reads: /etc/ssl/certs/java/cacerts
+        (fresh / "java").mkdir(mode=0o755)
+        _replace(fresh / "java" / "cacerts", store)
     directory.mkdir(mode=0o755, exist_ok=True)
     directory.chmod(0o755)  # whatever our umask: runs of any user read it
     _move_entries(fresh, directory)
@@ -138,11 +141,11 @@ def _copy_entries(source: Path, place: Path) -> None:
                 _replace(place / name, entry.read_bytes())
 
 
-def _write_java(directory: Path, bundle: bytes) -> None:
-    """Make the store that Debian's and Ubuntu's Java reads (/etc/ssl/certs/java/cacerts)."""
+def java_store(bundle: bytes) -> bytes:
+    """Return the bundle as Java's default trust store; empty where the library can't make one."""
     make = getattr(pkcs12, "serialize_java_truststore", None)
-    if make is None or not (SYSTEM_CERTS / "java").is_dir():
-        return  # a library before 45, or a host without Java's directory
+    if make is None:
+        return b""  # cryptography before 45
     certificates = [
         pkcs12.PKCS12Certificate(each, f"root-{number}".encode())
         for number, each in enumerate(_certificates(bundle))
@@ -154,8 +157,8 @@ def _write_java(directory: Path, bundle: bytes) -> None:
         .hmac_hash(hashes.SHA256())
         .build(JAVA_PASSWORD)
     )
-    directory.mkdir(mode=0o755, exist_ok=True)
-    _replace(directory / "cacerts", make(certificates, encryption))
+    store: bytes = make(certificates, encryption)
+    return store
 
 
 def _certificates(bundle: bytes) -> list[x509.Certificate]:

@@ -1,0 +1,65 @@
+"""Redaction: no canary gets through, whatever the usual way of writing it."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.broker.redact import ARGUMENT_CHARACTERS_MAX, ARGUMENTS_MAX, CUT, redact
+
+CANARY = "c4n4ry-value-123"
+LINES = [
+    ["curl", "-H", f"Authorization: Bearer {CANARY}", "https://x"],
+    ["curl", "-u", f"bob:{CANARY}", "https://x"],
+    ["curl", f"https://bob:{CANARY}@x/y"],
+    ["curl", f"https://x/y?access_token={CANARY}&z=1"],
+    ["mysql", f"--password={CANARY}"],
+    ["tool", "--api-key", CANARY],
+    ["tool", "--token", CANARY, "go"],
+    ["env", f"AWS_SECRET_ACCESS_KEY={CANARY}", "aws"],
+    ["sh", "-c", f"TOKEN={CANARY} ./x"],
+    ["sh", "-c", f"curl -H 'X-Api-Key: {CANARY}' x"],
+    ["x", f'{{"password": "{CANARY}"}}'],
+    ["git", "clone", "https://ghp_0123456789abcdef0123@github.com/x"],
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_what_looks_like_a_secret_is_cut(line: list[str]) -> None:
+    """The command stays readable, the value is gone."""
+    shown = redact(tuple(line))
+    assert CANARY not in " ".join(shown)
+    assert "0123456789abcdef" not in " ".join(shown)
+    assert shown[0] == line[0]
+    assert CUT in " ".join(shown)
+
+
+def test_ordinary_words_stay() -> None:
+    """Nothing is cut from a command without secrets."""
+    line = ("python", "job.py", "--verbose", "--out=/tmp/x", "a=b", "https://x/y?page=2", "-u")
+    assert redact(line) == line
+
+
+@given(st.lists(st.text(max_size=50), max_size=10))
+def test_it_is_total_and_bounded(line: list[str]) -> None:
+    """Any arguments give as many arguments."""
+    assert len(redact(tuple(line))) == len(line)
+
+
+def test_the_record_of_a_command_line_is_bounded() -> None:
+    """At the limits all is shown, past them a mark says what is missing."""
+    assert redact(("x" * ARGUMENT_CHARACTERS_MAX,))[0] == "x" * ARGUMENT_CHARACTERS_MAX
+    assert redact(("x" * (ARGUMENT_CHARACTERS_MAX + 1),))[0].endswith("…")
+    assert len(redact(("x",) * ARGUMENTS_MAX)) == ARGUMENTS_MAX
+    assert redact(("x",) * (ARGUMENTS_MAX + 5))[-1] == "… 5 more"
+
+
+@pytest.mark.parametrize("piece", ["a", "token", "a.-", "pass ", "a://", "eyJ", "x=", "sk-"])
+def test_no_argument_makes_it_slow(piece: str) -> None:
+    """A whole frame of one caller's arguments takes the broker under 250 ms (it takes 10)."""
+    argument = (piece * 65_536)[:16_384]
+    line = (*((argument[:1_400],) * 40), argument)
+    began = time.monotonic()
+    redact(line)
+    assert time.monotonic() - began < 0.25
