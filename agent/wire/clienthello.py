@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 PEEK_BYTES_MAX = 64 * 1024  # a ClientHello with its record headers → NotTls beyond
 RECORD_BYTES_MAX = 16 * 1024  # RFC 8446 section 5.1
+RECORDS_MAX = 128  # that one ClientHello may be cut into: each look costs their number
 ALPN_NAMES_MAX = 64
 EXTENSIONS_MAX = 256
 
 _HANDSHAKE = 0x16
-_CLIENT_HELLO = 0x01
 _SERVER_NAME = 0x0000
 _ALPN = 0x0010
 _ECH = 0xFE0D
@@ -65,30 +65,36 @@ def peek_client_hello(data: bytes) -> ClientHello | NeedMore | NotTls:
 
 def _handshake_message(data: bytes) -> bytes | None:
     """Return the first handshake message's body, None when it is not complete."""
-    parts: list[bytes] = []
-    at = size = 0
+    message = b""
+    at = count = 0
     while at < len(data):
         if data[at] != _HANDSHAKE or (len(data) > at + 1 and data[at + 1] != 3):
             raise _Bad("not a TLS handshake record")
         if len(data) < at + 5:
             break
         length = int.from_bytes(data[at + 3 : at + 5], "big")
-        if not 0 < length <= RECORD_BYTES_MAX:
-            raise _Bad("a TLS record has a bad length")
-        parts.append(data[at + 5 : at + 5 + length])
-        size += len(parts[-1])
+        count += 1
+        if not 0 < length <= RECORD_BYTES_MAX or count > RECORDS_MAX:
+            raise _Bad("a TLS record has a bad length, or there are too many")
+        message += data[at + 5 : at + 5 + length]
         at += 5 + length
-        if size >= 4:
-            joined = b"".join(parts)
-            parts = [joined]
-            if joined[0] != _CLIENT_HELLO:
-                raise _Bad("the first handshake message is not a ClientHello")
-            wanted = 4 + int.from_bytes(joined[1:4], "big")
-            if wanted > PEEK_BYTES_MAX:
-                raise _Bad("the ClientHello is too long")
-            if size >= wanted:
-                return joined[4:wanted]
+        if _is_complete(message):
+            return message[4 : _wanted(message)]
     return None
+
+
+def _is_complete(message: bytes) -> bool:
+    if message[:1] not in {b"", b"\x01"}:
+        raise _Bad("the first handshake message is not a ClientHello")
+    if len(message) < 4:
+        return False
+    if _wanted(message) > PEEK_BYTES_MAX:
+        raise _Bad("the ClientHello is too long")
+    return len(message) >= _wanted(message)
+
+
+def _wanted(message: bytes) -> int:
+    return 4 + int.from_bytes(message[1:4], "big")
 
 
 class _Cursor:
