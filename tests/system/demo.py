@@ -33,6 +33,7 @@ NAME = "api.demo.internal"
 URL = f"https://{NAME}/v1/reports/today"
 RECORDS_WITHIN_S = 20.0
 LOG_LINES = 40
+ENDING = (signal.SIGINT, signal.SIGTERM)
 FAULTS = (RuntimeError, OSError, AssertionError, LookupError, subprocess.SubprocessError)
 SCRIPT = f"""
 import json, urllib.request
@@ -79,7 +80,8 @@ class Stage:
 
 def main() -> int:
     """Show it all; return 0 when every fact holds."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in ENDING:
+        signal.signal(number, _interrupt)
     screen = Screen()
     began = time.monotonic()
     screen.title("Loopwarden", "One HTTP call of a loop, from connect() to the collector")
@@ -95,6 +97,7 @@ def main() -> int:
                 "\n".join(stage.host.log.read_text().splitlines()[-LOG_LINES:]), LOG_LINES
             )
         screen.line()
+        _ignore_signals()
         with screen.step("Everything stopped and removed"):
             stack.close()
     except KeyboardInterrupt:
@@ -108,14 +111,21 @@ def main() -> int:
     ) as error:
         screen.failures.append(str(error))
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the removal
+        _ignore_signals()
         stack.close()
     screen.verdict(time.monotonic() - began)
     return 1 if screen.failures else 0
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    _ignore_signals()
     raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    """Let a second Ctrl-C not stop the removal."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
