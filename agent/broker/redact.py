@@ -16,7 +16,8 @@ _SECRET_NAME = re.compile(
 # a run of name characters is entered at its start alone: time stays linear in the argument
 _ASSIGNED = re.compile(r"(-{0,2}([\w.-]++)\s*+[=:]\s*+)(.+)", re.DOTALL)
 _FLAG = re.compile(r"-{1,2}[\w.-]+")
-_INNER = re.compile(r"(?<![\w.-])([\w.-]++)([\"']?\s*+[=:]\s*+[\"']?)([^\s\"'&,;]++)")
+_INNER = re.compile(r"(?<![\w.-])([\w.-]++)([\"']?\s*+[=:]\s*+[\"']?)")
+_VALUE = re.compile(r"[^\s\"'&,;]++")
 _USERINFO = re.compile(r"(?<![a-zA-Z0-9+.-])([a-zA-Z][a-zA-Z0-9+.-]*+://)[^/@\s]++@")
 _SCHEME = re.compile(r"(?i)\b(bearer|basic|token)\s++[A-Za-z0-9._~+/=-]{6,}+")
 _KNOWN = re.compile(
@@ -58,13 +59,21 @@ def _redact_one(text: str) -> str:
     if whole is not None and _SECRET_NAME.search(whole[2]) is not None:
         text = whole[1] + CUT
     else:
-        text = _INNER.sub(_redact_inner, text)
+        text = _redact_inner(text)
     if len(text) > ARGUMENT_CHARACTERS_MAX:
         text = f"{text[:ARGUMENT_CHARACTERS_MAX]}…"
     return text
 
 
-def _redact_inner(match: re.Match[str]) -> str:
-    if _SECRET_NAME.search(match[1]) is None:
-        return match[0]
-    return f"{match[1]}{match[2]}{CUT}"
+def _redact_inner(text: str) -> str:
+    """Cut the value behind each secret name, wherever it stands in the text."""
+    pieces: list[str] = []
+    done = 0
+    for name in _INNER.finditer(text):
+        if name.start() < done or _SECRET_NAME.search(name[1]) is None:
+            continue
+        value = _VALUE.match(text, name.end())
+        if value is not None:
+            pieces += (text[done : name.end()], CUT)
+            done = value.end()
+    return "".join((*pieces, text[done:]))
