@@ -113,6 +113,9 @@ class Uplink:
                 self.detail = "the collector does not answer"
             except (OSError, ReadFailed) as error:
                 self.detail = f"the spool can't be read: {error}"
+            except Exception as error:  # the uplink must outlive what nobody thought of
+                self.detail = f"unexpected {type(error).__name__}"
+                logger.exception("the uplink failed")
             finally:
                 if self.connected and self.detail:
                     logger.warning("collector %s: %s", self._address, self.detail)
@@ -155,8 +158,8 @@ class Uplink:
                     sending = tasks.create_task(self._send(call, reader))
                     await self._receive(call)
                     sending.cancel()
-            except* (Refused, grpc.aio.AioRpcError, TimeoutError, OSError, ReadFailed) as group:
-                raise _first(group) from None
+            except BaseExceptionGroup as group:
+                raise _first(group) from group
             finally:
                 call.cancel()
 

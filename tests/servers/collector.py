@@ -116,6 +116,7 @@ def _command(*words: str) -> list[str]:
 @contextmanager
 def running_collector(folder: Path) -> Iterator[Collector]:
     """Run a collector with a fresh state directory below the folder."""
+    folder.mkdir(exist_ok=True)
     collector = Collector(folder)
     collector.start()
     try:

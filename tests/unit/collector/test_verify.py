@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import ColumnElement, Connection, delete, update
 
 from agent.collector import ingest, schema
 from agent.collector.verify import ChainReport, verify
@@ -28,7 +28,7 @@ def after(directory: Path, tampering: Tampering) -> ChainReport:
     return first
 
 
-def of_a(seq: int) -> tuple[object, ...]:
+def of_a(seq: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return (RECORDS.c.host_id == "a", RECORDS.c.seq == seq)
 
 

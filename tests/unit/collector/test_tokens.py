@@ -1,0 +1,110 @@
+"""Join tokens: signed here, for this purpose, for a short time."""
+
+import datetime as dt
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.collector.authority import Authority, open_authority
+from agent.collector.tokens import (
+    AUDIENCE,
+    ISSUER,
+    TOKEN_CHARACTERS_MAX,
+    TTL_S_MAX,
+    TokenRefused,
+    ca_of,
+    create_token,
+    utc_now,
+    verify_token,
+)
+
+NOW = utc_now()
+NOW_S = int(NOW.timestamp())
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return open_authority(tmp_path_factory.mktemp("state"), NOW)
+
+
+def claims(**changes: object) -> dict[str, object]:
+    made: dict[str, object] = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "web1",
+        "jti": "0" * 32,
+        "iat": NOW_S,
+        "exp": NOW_S + 600,
+        "ca": "",
+    }
+    made.update(changes)
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def test_a_token_names_its_host_and_its_ca(authority: Authority) -> None:
+    """What was created is accepted, for the host it names, and carries the CA itself."""
+    token = create_token(authority, "web1", 600, NOW_S)
+    verified = verify_token(authority, token)
+    assert (verified.host_name, verified.expires_ms) == ("web1", (NOW_S + 600) * 1000)
+    assert ca_of(token) == (authority.ca_pem, "web1")
+    assert create_token(authority, "web1", 600, NOW_S) != token
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp": NOW_S - 1},
+        {"exp": None},
+        {"aud": "loopwarden-ingest"},
+        {"aud": None},
+        {"iss": "someone"},
+        {"jti": None},
+        {"sub": None},
+        {"iat": NOW_S + 3_600},
+    ],
+)
+def test_a_token_with_wrong_claims_is_refused(
+    authority: Authority, changes: dict[str, object]
+) -> None:
+    """Expired, for another audience or issuer, or incomplete, though signed by the right key."""
+    token = jwt.encode(claims(**changes), authority.token_key, algorithm="ES256")
+    with pytest.raises(TokenRefused):
+        verify_token(authority, token)
+
+
+def test_a_token_of_another_key_or_algorithm_is_refused(authority: Authority) -> None:
+    """Another ES256 key, no signature, a keyed hash with the public key: none is accepted."""
+    other = jwt.encode(claims(), ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
+    unsigned = jwt.encode(claims(), "", algorithm="none")
+    keyed = jwt.encode(claims(), "0" * 32, algorithm="HS256")
+    for token in (other, unsigned, keyed, "", "a.b.c", "x" * (TOKEN_CHARACTERS_MAX + 1)):
+        with pytest.raises(TokenRefused):
+            verify_token(authority, token)
+
+
+@pytest.mark.parametrize(
+    ("ttl_s", "good"), [(0, False), (1, True), (86_400, True), (86_401, False)]
+)
+def test_a_token_lives_for_a_day_at_most(authority: Authority, ttl_s: int, good: bool) -> None:
+    """1 to TTL_S_MAX seconds, not 0 and not one more."""
+    assert TTL_S_MAX == 86_400
+    if good:
+        assert create_token(authority, "web1", ttl_s, NOW_S)
+    else:
+        with pytest.raises(ValueError, match="lives"):
+            create_token(authority, "web1", ttl_s, NOW_S)
+
+
+def test_keys_are_kept_and_private(tmp_path: Path) -> None:
+    """The CA is made once, for its owner only; the server's certificate is renewed."""
+    state = tmp_path / "state"
+    first = open_authority(state, NOW)
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in state.iterdir()} == {0o600}
+    server = (state / "server.pem").read_bytes()
+    assert open_authority(state, NOW).ca_pem == first.ca_pem
+    assert (state / "server.pem").read_bytes() == server
+    open_authority(state, NOW + dt.timedelta(days=800))
+    assert (state / "server.pem").read_bytes() != server
