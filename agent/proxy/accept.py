@@ -85,7 +85,7 @@ class Acceptor:
         if self._open:
             self._start()
 
-    def set_open(self, open_: bool) -> None:
+    def set_open(self, *, open_: bool) -> None:
         """Stop or go on; connections meanwhile wait in the kernel's backlog."""
         if open_ == self._open:
             return
@@ -97,7 +97,7 @@ class Acceptor:
 
     def close(self) -> None:
         """Stop for good: the kernel refuses from now on (if nobody else holds the listeners)."""
-        self.set_open(False)
+        self.set_open(open_=False)
         for listener in self._listeners:
             listener.close()
         self._listeners = []

@@ -283,7 +283,7 @@ class Driver:
             functools.partial(self._intended, operation_id),
         )
 
-    def _intended(self, operation_id: OperationId, durable: bool) -> None:
+    def _intended(self, operation_id: OperationId, durable: bool) -> None:  # noqa: FBT001 - Answer
         if self.finished or operation_id not in self._intents:
             return
         if durable:

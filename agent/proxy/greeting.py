@@ -130,10 +130,8 @@ class Greeting(asyncio.Protocol):
         match found:
             case NeedMore():
                 return
-            case Unknown():
-                self._decided = True
-                self._refuse(b"", self._answer.reason or Reason.PROTOCOL_UNKNOWN)
-            case ClearHttp():
+            case Unknown() | ClearHttp():
+                # the policy has named the protocol: its relay says what is wrong with the bytes
                 self._decided = True
                 self._clear()
             case ClientHello():

@@ -82,11 +82,11 @@ class Pool:
         for channel in tuple(self._idle):
             self._close(channel)
 
-    def arrived(self, channel: Channel, data: bytes) -> None:  # noqa: ARG002 - an Owner
+    def arrived(self, channel: Channel, data: bytes) -> None:
         """An answer to no question: whatever it is, nobody gets it."""
         self._close(channel)
 
-    def ended(self, channel: Channel, *, clean: bool) -> None:  # noqa: ARG002 - an Owner
+    def ended(self, channel: Channel, *, clean: bool) -> None:
         """The server is done with it."""
         self._close(channel)
 

@@ -57,6 +57,7 @@ class Recorder:
         self._open: _Frame | None = None
         self._unacknowledged: collections.deque[_Frame] = collections.deque()
         self._unacknowledged_bytes = 0
+        self._acknowledged = asyncio.Event()
         self._intents_waiting = 0
         self._next_number = 1
         self._soon: asyncio.Handle | None = None
@@ -70,10 +71,12 @@ class Recorder:
         """False at UNACKNOWLEDGED_BYTES_MAX, until half of it is acknowledged."""
         return not self._full
 
-    @property
-    def settled(self) -> bool:
-        """Whether everything is acknowledged."""
-        return self._open is None and not self._unacknowledged
+    async def settle(self) -> None:
+        """Send what is gathered and wait until all is acknowledged."""
+        self.flush()
+        while self._unacknowledged:
+            self._acknowledged.clear()
+            await self._acknowledged.wait()
 
     def wired(self, reporter: Endpoint) -> None:
         """Speak to this (new) reporter, first of what its predecessor did not confirm."""
@@ -156,6 +159,7 @@ class Recorder:
                 answer(True)
             frame.waiting.clear()
         self._unacknowledged.extendleft(reversed(kept))
+        self._acknowledged.set()
         self._judge_fullness()
 
     def flush(self) -> None:

@@ -28,7 +28,6 @@ from agent.proxy.upstream import DialRules
 
 DESCRIPTORS_A_CONNECTION = 2  # downstream and upstream
 DESCRIPTORS_RESERVED = 256  # peers, listeners, DNS over TCP, idle upstream connections beyond use
-DRAIN_POLL_S = 0.02
 GARBAGE_THRESHOLD = 20_000  # objects made and not freed before the collector looks
 DRAIN_MARGIN_S = 0.5  # kept of the drain's time for the last records
 
@@ -44,6 +43,7 @@ class Worker:
         self._connections_max = connections_max(allow_descriptors())
         self._serving: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._idle = asyncio.Event()
 
     async def start(self, kernel: Endpoint) -> None:
         """See Role."""
@@ -107,18 +107,16 @@ class Worker:
         """See Role."""
         self._draining = True
         self._acceptor.close()
+        self._balance()
         self._resolver.close()
         self._services.sessions.drain()
         try:
             async with asyncio.timeout(max(within_s - DRAIN_MARGIN_S, 0.0)):
-                while len(self._services.sessions) or self._serving:
-                    await asyncio.sleep(DRAIN_POLL_S)
+                await self._idle.wait()
         except TimeoutError:
             self._services.sessions.cut_all(Reason.DRAINING)
         self._services.pool.close()
-        self._services.recorder.flush()
-        while not self._services.recorder.settled:
-            await asyncio.sleep(DRAIN_POLL_S)
+        await self._services.recorder.settle()
 
     def _take(self, sock: socket.socket) -> None:
         self._spawn(self._arrivals.serve(sock))
@@ -137,11 +135,13 @@ class Worker:
 
     def _balance(self) -> None:
         """Accept while there is room for a connection and for its records."""
-        if self._draining:
-            return
         count = len(self._services.sessions) + len(self._serving)
+        if self._draining:
+            if not count:
+                self._idle.set()
+            return
         self._acceptor.set_open(
-            count < self._connections_max and self._services.recorder.accepting_connections
+            open_=count < self._connections_max and self._services.recorder.accepting_connections
         )
 
     def _closed(self, session: Session, last: SessionClosed) -> None:

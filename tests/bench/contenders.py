@@ -108,7 +108,8 @@ frontend in
   default_backend api
 backend api
   http-reuse safe
-  server api 127.0.0.1:{upstream} ssl verify required ca-file {folder}/ca.pem verifyhost {name} sni str({name})
+  default-server ssl verify required ca-file {folder}/ca.pem verifyhost {name} sni str({name})
+  server api 127.0.0.1:{upstream}
 """
 
 MITM_ADDON = """
@@ -159,7 +160,7 @@ def reverse_nginx(folder: Path, authority: Authority, api: Api) -> Iterator[Cont
 
 @contextlib.contextmanager
 def haproxy(folder: Path, authority: Authority, api: Api) -> Iterator[Contender]:
-    """Run HAProxy with an access log (to a socket that nobody reads: its cost, not the reader's)."""
+    """Run HAProxy with an access log (to a socket that nobody reads: not the reader's cost)."""
     _files(folder, authority)
     port = free_port("127.0.0.1")
     text = HAPROXY.format(folder=folder, port=port, upstream=api.tls_port, name=NAME, token=TOKEN)

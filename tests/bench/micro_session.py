@@ -15,7 +15,7 @@ import msgspec
 
 from agent.ipc.endpoint import Endpoint
 from agent.ipc.messages import Durable, Record
-from agent.model.credential import Bearer, Shape
+from agent.model.credential import Bearer
 from agent.model.flow import Attribution, Evidence, Process, Tier
 from agent.model.flow import Endpoint as Address
 from agent.model.grant import Grant
@@ -43,7 +43,7 @@ from tests.unit.proxy.harness import allow_all, target
 REQUEST = b"GET /files/1k HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 00:00:00 GMT\r\n"
-    b"Content-Type: application/json\r\nContent-Length: 1024\r\nETag: \"6a-400\"\r\n"
+    b'Content-Type: application/json\r\nContent-Length: 1024\r\nETag: "6a-400"\r\n'
     b"Accept-Ranges: bytes\r\nConnection: keep-alive\r\n\r\n" + b"x" * 1024
 )
 
@@ -109,7 +109,10 @@ class Bench:
         self.down = SecureChannel(Side.DOWNSTREAM, NOBODY, TlsEngine(context), lambda: None)
         self.loop_end = TlsEngine(client, server_hostname="api.example.com")
         self.up = SecureChannel(
-            Side.UPSTREAM, NOBODY, TlsEngine(client, server_hostname="api.example.com"), lambda: None
+            Side.UPSTREAM,
+            NOBODY,
+            TlsEngine(client, server_hostname="api.example.com"),
+            lambda: None,
         )
         self.server_end = TlsEngine(context)
         self._handshakes()
@@ -163,7 +166,7 @@ async def bench(count: int, *, profile: bool) -> None:
     one = Bench()
     lease = one.driver._lease
     one.driver.start("api.example.com", b"")
-    one.driver._request_lease = lambda _: _leased(one.driver, lease)  # type: ignore[method-assign]
+    setattr(one.driver, "_request_lease", lambda _: _leased(one.driver, lease))  # noqa: B010
     one.request_bytes, one.response_bytes = one.loop_end.write(REQUEST), b""
     one.down.data_received(one.request_bytes)
     for _ in range(3):
@@ -196,6 +199,3 @@ if __name__ == "__main__":
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     asyncio.run(bench(arguments.count, profile=arguments.profile))
-
-
-__all__ = ["Shape"]

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.model.grant import Durability
@@ -129,7 +130,7 @@ def main() -> None:
             nginx_api(folder("api"), authority, name=NAME, token=TOKEN, files=bodies())
         )
         direct = Contender("direct", "127.0.0.1", api.tls_port, [], token=True)
-        makers = {
+        makers: dict[str, Callable[[], contextlib.AbstractContextManager[Contender]]] = {
             "direct": lambda: contextlib.nullcontext(direct),
             "nginx": lambda: reverse_nginx(folder("nginx"), authority, api),
             "haproxy": lambda: haproxy(folder("haproxy"), authority, api),

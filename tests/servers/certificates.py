@@ -1,6 +1,6 @@
 """A throw-away certificate authority for servers of tests."""
 
-import datetime
+import datetime as dt
 import ipaddress
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-DAY = datetime.timedelta(days=1)
+DAY = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Authority:
     def __init__(self, name: str = "tests") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         self._certificate = (
             x509.CertificateBuilder()
             .subject_name(self._name)
@@ -54,7 +54,7 @@ class Authority:
             subject: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:
             subject = x509.DNSName(name)
-        until = datetime.datetime.now(datetime.UTC) + days * DAY
+        until = dt.datetime.now(dt.UTC) + days * DAY
         leaf = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))

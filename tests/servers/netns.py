@@ -60,7 +60,7 @@ class Namespace:
                 if _libc.setns(descriptor, CLONE_NEWNET) != 0:
                     raise OSError(ctypes.get_errno(), "setns")
                 results.append(function())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised again by the caller
                 errors.append(error)
             finally:
                 os.close(descriptor)

@@ -261,7 +261,7 @@ class Harness:
         def run() -> None:
             try:
                 results.put((True, function(*arguments)))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised again by the caller
                 results.put((False, error))
 
         self._event_loop.call_soon_threadsafe(run)

@@ -88,7 +88,7 @@ def test_a_query_is_bounded() -> None:
 
 
 def test_a_name_is_bounded() -> None:
-    """255 bytes of name are answered, 256 are FORMERR; a label of 64 is a pointer's mark: FORMERR."""
+    """255 bytes of name are answered, 256 are FORMERR, as is a label of 64 (a pointer's mark)."""
     head, tail = bytes.fromhex("123401000001000000000000"), b"\x00\x00\x01\x00\x01"
     fits = b"\x3f" + b"a" * 63
     for last, code in ((61, RCODE.NXDOMAIN), (62, RCODE.FORMERR)):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.ipc.messages import SessionEnded
+from agent.ipc.messages import Record, SessionEnded
 from agent.model.audit import (
     OperationDenied,
     OperationFinished,
@@ -85,7 +85,7 @@ def test_64_mib_go_upstream_in_bounded_memory(
 def test_a_loop_that_does_not_read_stops_the_upstream(
     authority: Authority, near: Namespace, tmp_path: Path
 ) -> None:
-    """Back-pressure: the upstream can send no more than buffers hold while the loop reads nothing."""
+    """Back-pressure: while the loop reads nothing the upstream fills buffers, and no more."""
     sent: list[int] = []
     stuck = threading.Event()
 
@@ -117,7 +117,7 @@ def test_a_loop_that_does_not_read_stops_the_upstream(
 def test_without_records_nothing_goes_upstream(
     authority: Authority, near: Namespace, api: Api, tmp_path: Path, how: str
 ) -> None:
-    """Reporter dead, spool full, or reporter hung until its death: 503, and the API hears nothing."""
+    """Reporter dead, spool full, or hung until its death: 503, and the API hears nothing."""
     with harness(World(authority, [api_target(api, authority)]), near, tmp_path) as worker:
         call(worker, authority, get("/v1/first"))
         before = len(api.requests())
@@ -160,7 +160,7 @@ def test_an_intent_is_as_durable_as_its_target_asks(
     with harness(world, near, tmp_path) as worker:
         assert call(worker, authority, get("/v1/orders")).status == 200
         assert worker.wait_for(OperationIntended)[0].durability is durability
-        frames = [one for one in worker.messages if type(one).__name__ == "Record"]
+        frames = [one for one in worker.messages if isinstance(one, Record)]
         levels = {
             one.level
             for one in frames
@@ -172,7 +172,7 @@ def test_an_intent_is_as_durable_as_its_target_asks(
 def test_a_cut_ends_a_streaming_session_with_the_true_cause(
     authority: Authority, near: Namespace, tmp_path: Path
 ) -> None:
-    """CutRun in mid-stream: both sides end at once; the records say why, not what the socket said."""
+    """CutRun in mid-stream: both sides end at once; the records give the true cause."""
     upstream_ended = threading.Event()
 
     def drip(conversation: Conversation) -> None:
@@ -227,7 +227,7 @@ def test_a_cut_of_one_run_leaves_another_alone(
 def test_without_a_broker_sessions_end_and_none_begins(
     authority: Authority, near: Namespace, api: Api, tmp_path: Path
 ) -> None:
-    """Nobody could tell us of a run's end: live sessions are cut, new ones refused, until it is back."""
+    """Nobody could tell us of a run's end: sessions are cut, new ones refused, until it is back."""
     with harness(World(authority, [api_target(api, authority)]), near, tmp_path) as worker:
         with secure(worker, authority) as live:
             worker.lose(worker.broker)

@@ -56,20 +56,22 @@ def test_a_call_in_clear_text_reaches_an_api_under_tls(
     authority: Authority, near: Namespace, api: Api, tmp_path: Path
 ) -> None:
     """A loop that can take no CA speaks clear text to us, and we speak verified TLS upstream."""
-    with harness(World(authority, [secure_target(api, authority)]), near, tmp_path) as worker:
-        with worker.connect(port=80) as sock:
-            sock.sendall(get("/v1/orders"))
-            assert parse(read_all(sock)).status == 200
+    world = World(authority, [secure_target(api, authority)])
+    with harness(world, near, tmp_path) as worker, worker.connect(port=80) as sock:
+        sock.sendall(get("/v1/orders"))
+        assert parse(read_all(sock)).status == 200
 
 
 def test_a_call_over_ipv6_is_answered(
     authority: Authority, near: Namespace, api: Api, tmp_path: Path
 ) -> None:
     """The synthetic IPv6 address of a target serves like the IPv4 one."""
-    with harness(World(authority, [secure_target(api, authority)]), near, tmp_path) as worker:
-        with worker.connect("fd4c:6f6f:7000::1", port=80) as sock:
-            sock.sendall(get("/v1/orders"))
-            assert parse(read_all(sock)).status == 200
+    world = World(authority, [secure_target(api, authority)])
+    with harness(world, near, tmp_path) as worker:
+        sock = worker.connect("fd4c:6f6f:7000::1", port=80)
+        sock.sendall(get("/v1/orders"))
+        assert parse(read_all(sock)).status == 200
+        sock.close()
 
 
 def test_the_token_never_comes_downstream(
@@ -245,13 +247,12 @@ def test_upstream_connections_are_reused_for_the_same_run_and_lease_only(
         world = World(authority, [target(dial_port=server.port, ca_pem=authority.pem)])
         world.runs[2] = RunId("01ARZ3NDEKTSV4RRFFQ69G5FAV")
         with harness(world, near, tmp_path) as worker:
-            closed = 0
-            for mark, connections in ((1, 1), (1, 1), (2, 2), (2, 2)):
+            sessions = ((1, 1), (1, 1), (2, 2), (2, 2))
+            for closed, (mark, connections) in enumerate(sessions, 1):
                 with secure(worker, authority, mark=mark) as sock:
                     sock.sendall(get("/", close=False))
                     assert read_head(sock).startswith(b"HTTP/1.1 200 ")
                     assert sock.recv(2) == b"ok"
-                closed += 1
                 worker.wait_for(SessionClosed, closed)
                 assert len(server.conversations) == connections
 
@@ -266,6 +267,7 @@ def test_a_target_named_by_an_address_needs_no_tls_name(
             target(dial_port=server.port, ca_pem=authority.pem), host="198.18.0.1"
         )
         with harness(World(authority, [one]), near, tmp_path) as worker:
-            with secure(worker, authority, name="198.18.0.1") as sock:
-                sock.sendall(get("/", host="198.18.0.1"))
-                assert parse(read_all(sock)).body == b"ok"
+            sock = secure(worker, authority, name="198.18.0.1")
+            sock.sendall(get("/", host="198.18.0.1"))
+            assert parse(read_all(sock)).body == b"ok"
+            sock.close()

@@ -1,0 +1,272 @@
+"""The recorder: batches, waits as long as was asked, loses nothing, and is bounded."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import pytest
+
+from agent.ipc.endpoint import Endpoint, PeerGone
+from agent.ipc.messages import FRAME_BYTES_MAX, Durable, Record, SpoolState
+from agent.ipc.records import unpack_event
+from agent.model.audit import Heartbeat, OperationFinished, Outcome, SessionOpened
+from agent.model.flow import Attribution, Evidence, Process, Tier
+from agent.model.flow import Endpoint as Address
+from agent.model.grant import Durability
+from agent.model.ids import CgroupId, LoopName, OperationId, RunId, SessionId, Tag
+from agent.model.reason import Reason
+from agent.proxy.recorder import (
+    EVENT_BYTES_MAX,
+    INTENTS_WAITING_MAX,
+    OUTCOME_DELAY_S,
+    UNACKNOWLEDGED_BYTES_MAX,
+    Recorder,
+)
+
+DISK, PROCESS = Durability.DISK, Durability.PROCESS
+
+
+class Ear:
+    """A reporter's end that keeps the frames it gets."""
+
+    def __init__(self) -> None:
+        self.frames: list[Record] = []
+        self.gone = False
+
+    def notify(self, message: Record) -> None:
+        """Keep, or be gone."""
+        if self.gone:
+            raise PeerGone("the test says so")
+        self.frames.append(message)
+
+    @property
+    def events(self) -> list[object]:
+        """All events so far."""
+        return [unpack_event(*event) for frame in self.frames for event in frame.events]
+
+
+class Case:
+    """A recorder, its reporter, and what it answered."""
+
+    def __init__(self) -> None:
+        self.accepting: list[bool] = []
+        self.recorder = Recorder(self.accepting.append)
+        self.ear = Ear()
+        self.answers: list[tuple[int, bool]] = []
+        self.recorder.wired(cast("Endpoint", self.ear))
+
+    def intend(self, number: int, level: Durability = PROCESS) -> None:
+        """Intend event `number`."""
+        self.recorder.intend(
+            Heartbeat(number), level, lambda durable: self.answers.append((number, durable))
+        )
+
+
+def finished(note: str) -> OperationFinished:
+    return OperationFinished(
+        SessionId("s"), OperationId("o"), Outcome.ANSWERED, Reason.DONE, note, 0, 0, 0, ""
+    )
+
+
+def on_loop(test: Callable[[Case], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await test(Case())
+
+    asyncio.run(run())
+
+
+def test_the_intents_of_a_turn_share_one_frame() -> None:
+    """A hundred intents of one turn are one frame, answered by one acknowledgement."""
+
+    async def claim(case: Case) -> None:
+        for number in range(100):
+            case.intend(number)
+        assert case.ear.frames == []
+        await asyncio.sleep(0)
+        assert len(case.ear.frames) == 1
+        assert case.answers == []
+        case.recorder.durable(Durable(1))
+        assert case.answers == [(number, True) for number in range(100)]
+
+    on_loop(claim)
+
+
+def test_an_outcome_travels_with_the_next_intent() -> None:
+    """What nobody waits for costs no frame of its own when an intent follows."""
+
+    async def claim(case: Case) -> None:
+        case.recorder.record(finished("200"))
+        case.intend(1)
+        await asyncio.sleep(0)
+        assert len(case.ear.frames) == 1
+        assert case.ear.events == [finished("200"), Heartbeat(1)]
+
+    on_loop(claim)
+
+
+def test_an_outcome_alone_is_sent_soon() -> None:
+    """Without company it goes after OUTCOME_DELAY_S."""
+
+    async def claim(case: Case) -> None:
+        case.recorder.record(finished("200"))
+        await asyncio.sleep(OUTCOME_DELAY_S * 3)
+        assert case.ear.events == [finished("200")]
+
+    on_loop(claim)
+
+
+def test_an_acknowledgement_of_less_does_not_answer_the_disk() -> None:
+    """`process` frames are answered before an older `disk` frame, which waits for its own."""
+
+    async def claim(case: Case) -> None:
+        case.intend(1, DISK)
+        await asyncio.sleep(0)
+        case.intend(2, PROCESS)
+        await asyncio.sleep(0)
+        assert [frame.level for frame in case.ear.frames] == [DISK, PROCESS]
+        case.recorder.durable(Durable(2))
+        assert case.answers == [(2, True)]
+        case.recorder.durable(Durable(1))
+        assert case.answers == [(2, True), (1, True)]
+
+    on_loop(claim)
+
+
+def test_levels_do_not_mix_in_a_frame() -> None:
+    """Intents of one turn with different levels go in frames of their own, in order."""
+
+    async def claim(case: Case) -> None:
+        for number, level in enumerate((PROCESS, DISK, PROCESS)):
+            case.intend(number, level)
+        await asyncio.sleep(0)
+        assert [frame.level for frame in case.ear.frames] == [PROCESS, DISK, PROCESS]
+        assert case.ear.events == [Heartbeat(0), Heartbeat(1), Heartbeat(2)]
+
+    on_loop(claim)
+
+
+def test_a_frame_is_bounded() -> None:
+    """More than fits goes in several frames, none above FRAME_BYTES_MAX."""
+
+    async def claim(case: Case) -> None:
+        for _ in range(40):
+            case.recorder.record(finished("x" * 4_000))
+        case.recorder.flush()
+        sizes = [sum(len(body) for _, body in frame.events) for frame in case.ear.frames]
+        assert len(sizes) > 1
+        assert max(sizes) < FRAME_BYTES_MAX
+        assert len(case.ear.events) == 40
+
+    on_loop(claim)
+
+
+def test_waiting_intents_are_bounded() -> None:
+    """INTENTS_WAITING_MAX wait; one more fails at once; room again after an answer."""
+
+    async def claim(case: Case) -> None:
+        for number in range(INTENTS_WAITING_MAX + 1):
+            case.intend(number)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert case.answers == [(INTENTS_WAITING_MAX, False)]
+        case.recorder.durable(Durable(case.ear.frames[-1].durable))
+        case.intend(0)
+        await asyncio.sleep(0)
+        assert case.answers.count((0, False)) == 0
+
+    on_loop(claim)
+
+
+@pytest.mark.parametrize("how", ["gone", "refuses", "send fails"])
+def test_without_a_reporter_intents_fail(how: str) -> None:
+    """What waits fails, what comes fails, and never from within the call."""
+
+    async def claim(case: Case) -> None:
+        case.intend(1)
+        if how == "gone":
+            await asyncio.sleep(0)
+            case.recorder.unwired()
+        elif how == "refuses":
+            await asyncio.sleep(0)
+            case.recorder.spool_state(SpoolState(False, "full"))
+        else:
+            case.ear.gone = True
+            await asyncio.sleep(0)
+        case.intend(2)
+        assert case.answers == []
+        await asyncio.sleep(0)
+        assert case.answers == [(1, False), (2, False)]
+
+    on_loop(claim)
+
+
+def test_a_new_reporter_gets_all_that_is_not_acknowledged() -> None:
+    """In order, with the numbers they had; what was acknowledged is not sent again."""
+
+    async def claim(case: Case) -> None:
+        for number in (1, 2, 3):
+            case.recorder.record(finished(str(number)))
+            case.recorder.flush()
+        case.recorder.durable(Durable(1))
+        case.recorder.unwired()
+        case.recorder.record(finished("4"))
+        case.recorder.flush()
+        successor = Ear()
+        case.recorder.wired(cast("Endpoint", successor))
+        assert successor.events == [finished("2"), finished("3"), finished("4")]
+        assert [frame.durable for frame in successor.frames] == [2, 3, 4]
+
+    on_loop(claim)
+
+
+def test_a_full_recorder_says_so_and_recovers() -> None:
+    """At UNACKNOWLEDGED_BYTES_MAX connections stop, nothing is dropped; half of it frees them."""
+
+    async def claim(case: Case) -> None:
+        count = UNACKNOWLEDGED_BYTES_MAX // 40_000 + 40
+        for _ in range(count):
+            case.recorder.record(finished("x" * 40_000))
+        case.recorder.flush()
+        assert case.accepting == [False]
+        case.intend(1)
+        await asyncio.sleep(0)
+        assert case.answers == [(1, False)]
+        assert len(case.ear.events) == count
+        case.recorder.durable(Durable(case.ear.frames[-1].durable))
+        assert case.accepting == [False, True]
+
+    on_loop(claim)
+
+
+def test_a_session_with_huge_arguments_is_recorded_without_them() -> None:
+    """An event above EVENT_BYTES_MAX is cut to its processes' names: recorded, and marked so."""
+    process = Process(1, 1, 1, "c", "/c", ("c", "y" * EVENT_BYTES_MAX), False)
+    attribution = Attribution(
+        SessionId("s"), RunId("r"), Tag(1), CgroupId(1), Evidence.TAG_AND_CGROUP, Tier.LAUNCHED,
+        Address("::1", 1), 1, 1, 1, process, (process,),
+    )  # fmt: skip
+
+    async def claim(case: Case) -> None:
+        opened = SessionOpened(attribution, LoopName("l"), None)
+        case.recorder.record(opened)
+        case.recorder.flush()
+        bare = dataclasses.replace(process, argv=("c",), argv_truncated=True)
+        kept = dataclasses.replace(attribution, process=bare, ancestors=(bare,))
+        assert case.ear.events == [dataclasses.replace(opened, attribution=kept)]
+
+    on_loop(claim)
+
+
+def test_settling_waits_for_the_last_acknowledgement() -> None:
+    """`settle` returns when nothing of ours is unacknowledged."""
+
+    async def claim(case: Case) -> None:
+        case.recorder.record(finished("200"))
+        settling = asyncio.ensure_future(case.recorder.settle())
+        await asyncio.sleep(0)
+        assert not settling.done()
+        case.recorder.durable(Durable(1))
+        await settling
+
+    on_loop(claim)
