@@ -130,8 +130,10 @@ class Greeting(asyncio.Protocol):
         match found:
             case NeedMore():
                 return
-            case Unknown() | ClearHttp():
-                # the policy has named the protocol: its relay says what is wrong with the bytes
+            case Unknown():
+                self._decided = True
+                self._refuse(self._unknown(), self._answer.reason or Reason.PROTOCOL_UNKNOWN)
+            case ClearHttp():
                 self._decided = True
                 self._clear()
             case ClientHello():
@@ -146,6 +148,18 @@ class Greeting(asyncio.Protocol):
             self._refuse(self._explained(), self._answer.reason or Reason.DESTINATION_UNLISTED)
         else:
             self._drive(grant, self._hand_over(Channel(Side.DOWNSTREAM, NOBODY)), None, self._first)
+
+    def _unknown(self) -> bytes:
+        """Say in the target's protocol that this is none of it; without a target, say nothing."""
+        if self.session.grant is None:
+            return b""
+        refusal = Refusal(
+            400,
+            Reason.PROTOCOL_UNKNOWN,
+            "The connection begins with neither TLS nor an HTTP/1.1 request.",
+            next_step="Speak HTTP/1.1 to this target, with or without TLS.",
+        )
+        return serialize_answer(refusal, self.session.session_id, close=True, bodyless=False)
 
     def _explained(self) -> bytes:
         reason = self._answer.reason or Reason.DESTINATION_UNLISTED

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,15 +51,15 @@ def read_until(process: "subprocess.Popen[str]", pattern: str) -> str:
     raise AssertionError(f"{pattern!r} was never printed:\n{said}")
 
 
-def ours() -> set[str]:
+def left_by(process: "subprocess.Popen[str]") -> set[str]:
     """Return what the kernel and the file system hold of a demonstration."""
-    folders = {str(path) for path in Path("/tmp").glob(f"{INSTANCE}-*")}
-    return {name for name in kernel_objects() if INSTANCE in name or "lwt-far" in name} | folders
+    folders = {str(path) for path in Path(tempfile.gettempdir()).glob(f"{INSTANCE}-*")}
+    marks = (INSTANCE, f"-{process.pid}-")
+    return {name for name in kernel_objects() if any(mark in name for mark in marks)} | folders
 
 
 def test_all_facts_hold_and_nothing_is_left() -> None:
     """It exits 0 after five facts, in less than a minute, without colours in a pipe."""
-    before = ours()
     with demonstration() as process:
         said, _ = process.communicate(timeout=DURATION_S_MAX)
     assert process.returncode == 0, said
@@ -67,32 +68,30 @@ def test_all_facts_hold_and_nothing_is_left() -> None:
     assert "\x1b" not in said
     assert "curl[" in said.partition("sessions list")[2]
     assert "process tree" in said
-    assert ours() <= before
+    assert not left_by(process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing(number: signal.Signals) -> None:
     """Ctrl-C, or a kill, in the middle of a fact: it exits 1, and all is removed."""
-    before = ours()
     with demonstration() as process:
         read_until(process, "^  2  ")
         process.send_signal(number)
         rest, _ = process.communicate(timeout=DURATION_S_MAX)
     assert process.returncode == 1, rest
     assert "interrupted" in rest
-    assert ours() <= before
+    assert not left_by(process)
 
 
 def test_a_killed_part_is_a_failure_that_leaves_nothing() -> None:
     """SIGKILL of the daemon: the facts that need it don't hold, the exit code is 1, all is gone."""
-    before = ours()
     with demonstration() as process:
         read_until(process, "^  1  ")
         os.kill(_daemon_of(process.pid), signal.SIGKILL)
         rest, _ = process.communicate(timeout=DURATION_S_MAX * 2)
     assert process.returncode == 1, rest
     assert "did not hold" in rest
-    assert ours() <= before
+    assert not left_by(process)
 
 
 def _daemon_of(parent: int) -> int:

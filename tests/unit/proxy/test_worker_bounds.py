@@ -300,9 +300,9 @@ def test_a_greeting_that_never_comes_holds_nothing_upstream(
 def test_what_is_neither_tls_nor_http_is_closed(
     authority: Authority, near: Namespace, tmp_path: Path
 ) -> None:
-    """Unknown bytes are refused with the reason protocol-unknown."""
+    """Unknown bytes get a 400 and are refused with the reason protocol-unknown."""
     with harness(World(authority, [target()]), near, tmp_path) as worker:
         with worker.connect() as sock:
             sock.sendall(b"\x00\x01\x02\x03")
-            assert read_all_tls(sock) in {b"", b"<reset>"}
+            assert read_all_tls(sock).startswith(b"HTTP/1.1 400 ")
         assert worker.wait_for(SessionClosed)[0].reason is Reason.PROTOCOL_UNKNOWN

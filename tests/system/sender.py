@@ -1,0 +1,54 @@
+"""Run as a loop: send raw bytes as told on stdin, say what came back. Standard library only.
+
+A line in:  {"address": …, "port": …, "sni": … or null, "data": base64}
+A line out: {"outcome": "answered" | "refused", "data": base64}
+"""
+
+import base64
+import json
+import socket
+import ssl
+import sys
+
+ANSWER_BYTES_MAX = 65_536
+PATIENCE_S = 2.0
+
+
+def converse(order: dict[str, str | int | None]) -> bytes:
+    """Connect, send, and return what comes until the end, or until nothing comes any more.
+
+    Raises:
+        OSError: refused, reset, or no TLS.
+    """
+    with socket.create_connection((order["address"], order["port"]), timeout=PATIENCE_S) as plain:
+        sock: socket.socket = plain
+        if order["sni"] is not None:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            sock = context.wrap_socket(plain, server_hostname=str(order["sni"]) or None)
+        sock.sendall(base64.b64decode(str(order["data"])))
+        received = b""
+        try:
+            while len(received) < ANSWER_BYTES_MAX and (more := sock.recv(65_536)):
+                received += more
+                if b"\r\n\r\n" in received:
+                    sock.settimeout(0.2)
+        except TimeoutError:
+            return received
+        return received
+
+
+def main() -> None:
+    """Do every order."""
+    for line in sys.stdin:
+        try:
+            answer = {"outcome": "answered", "data": converse(json.loads(line))}
+        except OSError as error:
+            answer = {"outcome": "refused", "data": str(error).encode()}
+        text = base64.b64encode(bytes(answer["data"])).decode()  # type: ignore[arg-type]
+        sys.stdout.write(json.dumps({**answer, "data": text}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
