@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.kernel import nft, objects, routes, sysctls
+from agent.kernel import claims, nft, objects, routes, sysctls
 from agent.kernel.cgroups import CgroupTree
 from agent.kernel.config import PlaneConfig
 from agent.kernel.maps import Maps
@@ -32,9 +32,9 @@ class Cleaned:
 
 
 def instances(bpffs: Path) -> set[str]:
-    """Return the instances that have pins in bpffs or a table of ours."""
+    """Return the instances that have pins in bpffs, a table, or a claim on host settings."""
     named = {path.parent.name for path in bpffs.glob("*/v*/links")} if bpffs.is_dir() else set()
-    return named | nft.instances()
+    return named | nft.instances() | claims.claimed()
 
 
 def clean(config: PlaneConfig) -> Cleaned:
@@ -50,14 +50,13 @@ def clean(config: PlaneConfig) -> Cleaned:
         pins += objects.unpin_version(top)
     table = nft.remove(config.instance)
     cgroups, left = _remove_cgroups(tree, [*paths, config.slice_path])
-    alone = not nft.instances()
+    alone = claims.release(config.instance)
     withdrawn = 0
     if alone:
         networks = (config.synthetic4, config.synthetic6)
         withdrawn = sum(routes.withdraw(ipaddress.ip_network(one)) for one in networks)
-    restored = False
+    restored = alone and sysctls.restore()
     if config.pin_dir.is_dir():
-        restored = sysctls.restore(config.pin_dir, keep=not alone)
         config.pin_dir.rmdir()
     return Cleaned(pins, table, withdrawn, restored, cgroups, left)
 

@@ -5,7 +5,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.kernel import abi, nft, objects, routes, sysctls
+from agent.kernel import abi, claims, nft, objects, routes, sysctls
 from agent.kernel.cgroups import CgroupTree
 from agent.kernel.config import PlaneConfig
 from agent.kernel.maps import Maps
@@ -60,9 +60,10 @@ class Guard:
     def install_host(self) -> None:
         """Make the slice, routes and sysctl. Raises OSError."""
         self._slice_id = self._tree.create(self._config.slice_path)
+        claims.claim(self._config.instance)
         for network in self.networks:
             routes.ensure(network)
-        sysctls.ensure(self._config.pin_dir)
+        sysctls.ensure()
 
     def verify(self, programs: tuple[str, ...]) -> tuple[Repair, ...]:
         """Return what was missing. Links are not put back here: detail says to restart."""
@@ -103,7 +104,7 @@ class Guard:
     def _verify_sysctl(self) -> list[Repair]:
         if sysctls.value() == "1":
             return []
-        sysctls.ensure(self._config.pin_dir)
+        sysctls.ensure()
         return [Repair("sysctl", True, "net.ipv4.tcp_fwmark_accept was reset")]
 
     def _verify_routes(self) -> list[Repair]:

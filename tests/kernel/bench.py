@@ -22,11 +22,12 @@ SO_ORIGINAL_DST = 80
 SOL_IPV6 = 41
 
 
-def free_port() -> int:
-    """Return a TCP port that is free now on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports() -> tuple[int, int]:
+    """Return two TCP ports that are free now on loopback."""
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1]), int(two.getsockname()[1])
 
 
 def original_destination(accepted: socket.socket) -> Endpoint:

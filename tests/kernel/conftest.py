@@ -12,7 +12,7 @@ from agent.kernel import clean
 from agent.kernel.cgroups import CgroupTree
 from agent.kernel.config import PlaneConfig
 from agent.kernel.plane import Plane
-from tests.kernel.bench import Bench, free_port
+from tests.kernel.bench import Bench, free_ports
 from tests.kernel.farside import FarSide
 
 if os.geteuid() != 0:
@@ -32,13 +32,14 @@ def bpffs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def config(bpffs: Path) -> Iterator[PlaneConfig]:
     """A configuration that no other instance on this machine has."""
     name = secrets.token_hex(4)
+    proxy_port, dns_port = free_ports()
     config = PlaneConfig(
         instance=f"lwt-{name}",
         bpffs=bpffs,
         attach_cgroup=f"/lwtest-{name}",
         slice_name="runs.slice",
-        proxy_port=free_port(),
-        dns_port=free_port(),
+        proxy_port=proxy_port,
+        dns_port=dns_port,
         mark_prefix=0x800 | secrets.randbelow(0x700),
     )
     tree = CgroupTree.find()

@@ -1,5 +1,6 @@
 """The far end: a network namespace behind a veth pair, echo servers, and a scapy sniffer in it."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -9,9 +10,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NEAR4, FAR4 = "10.213.77.1", "10.213.77.2"
-NEAR6, FAR6 = "fd77:213::1", "fd77:213::2"
-TCP_PORT = 8080
+# Another process may run these tests at the same time: addresses are of this process alone.
+_ONE, _TWO = 200 + secrets.randbelow(50), secrets.randbelow(256)
+NEAR4, FAR4 = f"10.{_ONE}.{_TWO}.1", f"10.{_ONE}.{_TWO}.2"
+NEAR6, FAR6 = f"fd77:{_ONE:x}:{_TWO:x}::1", f"fd77:{_ONE:x}:{_TWO:x}::2"
+SIDES = (NEAR4, NEAR6, FAR4, FAR6)
 WAIT_S = 20.0
 
 
@@ -42,7 +45,7 @@ class FarSide:
             _sh(*inside, "ip", "link", "set", "lo", "up")
             _sh(*inside, "ip", "link", "set", f"{name}b", "up")
             child = subprocess.Popen(
-                [*inside, sys.executable, str(HERE / "farside_main.py"), f"{name}b"],
+                [*inside, sys.executable, str(HERE / "farside_main.py"), f"{name}b", *SIDES],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -51,7 +54,7 @@ class FarSide:
             assert child.stdout is not None
             assert child.stdout.readline() == "ready\n"
         except BaseException:
-            _sh("ip", "netns", "del", name)
+            subprocess.run(["ip", "netns", "del", name], check=True)
             raise
         return far
 
@@ -83,9 +86,10 @@ class FarSide:
         """Remove everything."""
         self._child.kill()
         self._child.wait()
+        _sh("ip", "netns", "del", self.name)
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
-                pipe.close()
-        _sh("ip", "netns", "del", self.name)
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
         if os.path.exists(f"/sys/class/net/{self.name}a"):
             _sh("ip", "link", "del", f"{self.name}a")

@@ -11,7 +11,8 @@ logging.getLogger("scapy").setLevel(logging.ERROR)
 
 from scapy.all import IP, AsyncSniffer, IPv6, Raw  # noqa: E402
 
-NEAR = {"10.213.77.1", "fd77:213::1"}
+NEAR4, NEAR6, FAR4, FAR6 = sys.argv[2:6]
+NEAR = {NEAR4, NEAR6}
 packets: "queue.Queue[object]" = queue.Queue()
 
 
@@ -55,7 +56,7 @@ def _seen_until(token: str) -> list[str]:
 
 def main() -> None:
     """Serve until stdin ends."""
-    for family, address in ((socket.AF_INET, "10.213.77.2"), (socket.AF_INET6, "fd77:213::2")):
+    for family, address in ((socket.AF_INET, FAR4), (socket.AF_INET6, FAR6)):
         threading.Thread(target=_tcp, args=(family, address), daemon=True).start()
         for port in (53, 443):
             threading.Thread(target=_udp, args=(family, address, port), daemon=True).start()

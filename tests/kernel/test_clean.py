@@ -5,7 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from agent.kernel import abi, nft, objects
+from agent.kernel import abi, claims, nft, objects, sysctls
 from agent.kernel.cgroups import CgroupTree
 from agent.kernel.clean import clean
 from agent.kernel.config import PlaneConfig
@@ -114,3 +114,14 @@ def test_a_new_abi_takes_over(bench: Bench, config: PlaneConfig) -> None:
     child.stdin.flush()
     assert bench.arrive().attributed().evidence is Evidence.TAG_AND_CGROUP
     newer.close()
+
+
+def test_the_sysctl_is_put_back_by_the_last(config: PlaneConfig) -> None:
+    """It is 1 while any instance is there; what it was before comes back with the last one."""
+    others = claims.claimed()
+    before = sysctls.value()
+    plane = Plane.open(config)
+    plane.close()
+    assert sysctls.value() == "1"
+    clean(config)
+    assert others or claims.claimed() or sysctls.value() == before

@@ -1,0 +1,33 @@
+"""Who shares host settings: local routes and a sysctl.
+
+They are set by the first instance of a network namespace and put back by the last. Each
+instance leaves its name in /run until it is cleaned.
+"""
+
+import os
+from pathlib import Path
+
+STATE_DIR = Path("/run/loopwarden-host")  # a tmpfs: gone at reboot, as the settings are
+
+
+def state_dir() -> Path:
+    """Return the directory of this network namespace, made if needed. Raises OSError."""
+    directory = STATE_DIR / str(os.stat("/proc/self/ns/net").st_ino)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+def claim(instance: str) -> None:
+    """Say that this instance needs the settings. Raises OSError."""
+    (state_dir() / f"instance-{instance}").touch(mode=0o600)
+
+
+def release(instance: str) -> bool:
+    """Take the claim back; return whether no other is left. Raises OSError."""
+    (state_dir() / f"instance-{instance}").unlink(missing_ok=True)
+    return not claimed()
+
+
+def claimed() -> set[str]:
+    """Return the instances that have a claim. Raises OSError."""
+    return {path.name.removeprefix("instance-") for path in state_dir().glob("instance-*")}
