@@ -145,7 +145,7 @@ uninstall:  ## remove what install put there; configuration and state stay
 		systemctl disable --now --quiet loopwarden.service loopwarden-collector.service 2>/dev/null || true; \
 		$(MAKE) clean-kernel-state; \
 	fi
-	@rm -rf $(DESTDIR)/run/loopwarden $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PREFIX)/share/doc/loopwarden
+	@rm -rf $(DESTDIR)/run/loopwarden $(DESTDIR)/run/loopwarden-host $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PREFIX)/share/doc/loopwarden
 	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,loopwarden loopwardend loopwarden-collector) \
 		$(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(wildcard systemd/*.service systemd/*.slice))) \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/loopwarden.conf
