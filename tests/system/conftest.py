@@ -93,6 +93,7 @@ def site(folder: Path, files: dict[str, bytes] | None = None) -> Iterator[Site]:
             files=files,
         ) as api,
     ):
+        served.chmod(0o700)  # its configuration and log hold the token: they are the far host's own
         yield Site(far, api, folder)
 
 

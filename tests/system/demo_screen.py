@@ -85,7 +85,7 @@ class Screen:
         if len(said) > lines:
             self.line(f"{INDENT}{self.paint(f'… {len(said) - lines} more lines', 'dim')}")
 
-    def holds(self, ok: bool, text: str, took_s: float | None = None) -> None:  # noqa: FBT001
+    def holds(self, ok: bool, text: str, took_s: float | None = None) -> None:
         """Say whether a claim holds."""
         mark = self.paint("✓", "green") if ok else self.paint("✗", "red")
         took = "" if took_s is None else "  " + self.paint(f"{took_s * 1000:.0f} ms", "dim")

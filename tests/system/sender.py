@@ -9,12 +9,13 @@ import json
 import socket
 import ssl
 import sys
+from typing import Any
 
 ANSWER_BYTES_MAX = 65_536
 PATIENCE_S = 2.0
 
 
-def converse(order: dict[str, str | int | None]) -> bytes:
+def converse(order: dict[str, Any]) -> bytes:
     """Connect, send, and return what comes until the end, or until nothing comes any more.
 
     Raises:
