@@ -73,7 +73,7 @@ def _tail(connection: Connection, arguments: argparse.Namespace, paint: Paint) -
             for row in rows:
                 after[row["host_id"]] = max(after[row["host_id"]], row["last_seq"])
             connection.rollback()  # the next read must see what was written meanwhile
-            time.sleep(FOLLOW_INTERVAL_S)  # noqa: TID251 - another process writes; no event
+            time.sleep(FOLLOW_INTERVAL_S)
             after = dict.fromkeys(query.heads(connection), 0) | after
             rows = query.news(connection, after, wanted)
             _print_news(rows, arguments, paint)

@@ -180,7 +180,8 @@ def _tree(row: Row) -> list[str]:
     for depth, process in enumerate(one for one in chain if one):
         command = " ".join(process["argv"]) or process["exe"] or process["comm"]
         mark = "  " * depth + ("└─ " if depth else "")
-        text = f"{process['pid']}  uid {process['uid']}  {process['exe']}  {command}"
+        exe = "" if command.startswith(process["exe"]) else f"{process['exe']}: "
+        text = f"{process['pid']}  uid {process['uid']}  {exe}{command}"
         lines.append("  " + mark + clean(text))
     return lines or ["  unknown"]
 

@@ -80,6 +80,7 @@ class GroupCommit:
         self._idle_sync: asyncio.TimerHandle | None = None
         self._own = Sender("reporter", "reporter", lambda _number: None, lambda _why: None)
         self.accepting = True
+        self.stopped = False  # for ever: the process must end
         self.detail = ""
 
     # --- in ---
@@ -88,6 +89,8 @@ class GroupCommit:
         self, sender: Sender, events: Sequence[AuditEvent], durable: int, level: str
     ) -> None:
         """Queue a frame; it is written at the end of this turn of the event loop."""
+        if self.stopped:
+            return
         to_disk = durable > 0 and level != Durability.PROCESS
         frame = Frame(events, durable, to_disk, clock.unix_ms(), clock.monotonic_ns())
         if len(sender.pending) >= PENDING_FRAMES_MAX:
@@ -119,6 +122,8 @@ class GroupCommit:
 
     def _flush(self) -> None:
         self._scheduled = False
+        if self.stopped:
+            return
         senders = list(self._writing)
         self._writing.clear()
         try:
@@ -205,13 +210,13 @@ class GroupCommit:
     # --- flush ---
 
     def _start_sync(self) -> None:
-        if self._syncing is None and not self._spool.dead:
+        if self._syncing is None and not self.stopped:
             self._syncing = self._event_loop.create_task(self._sync())
 
     async def _sync(self) -> None:
-        while self._spool.dirty and not self._spool.dead:
-            ticket = self._spool.begin_sync()
+        while self._spool.dirty and not self.stopped:
             try:
+                ticket = self._spool.begin_sync()
                 await self._offload.run(ticket.run)
                 self._spool.finish_sync(ticket)
             except OSError as error:
@@ -224,7 +229,7 @@ class GroupCommit:
             if not self._waiting:
                 break
         self._syncing = None
-        if not self._spool.dead:
+        if not self.stopped:
             self._after_write()
 
     def _answer_disk(self) -> None:
@@ -271,7 +276,7 @@ class GroupCommit:
 
     def regain(self) -> None:
         """Look whether there is space again; then what waits is written and all are told."""
-        if self.accepting or self._spool.dead or self._work.at_limit or not self._spool.regain():
+        if self.accepting or self.stopped or self._work.at_limit or not self._spool.regain():
             return
         self.accepting, self.detail = True, ""
         self._flush()
@@ -279,8 +284,8 @@ class GroupCommit:
             self._on_state(True, "")
 
     def _stop(self, detail: str) -> None:
-        """The disk failed: nothing is answered any more; the process must end."""
-        if self.accepting or self._spool.dead:
-            self.accepting, self.detail = False, detail
+        """Nothing is answered any more; the process must end."""
+        if not self.stopped:
+            self.accepting, self.stopped, self.detail = False, True, detail
             logger.critical("%s", detail)
             self._on_state(False, detail)

@@ -14,9 +14,17 @@ from pathlib import Path
 
 from agent.config.daemon import Daemon
 from agent.ipc.endpoint import Endpoint, PeerGone, Received
-from agent.ipc.messages import Durable, Failed, Record, ReporterState, ReporterStatus, SpoolState
+from agent.ipc.messages import (
+    Durable,
+    Failed,
+    Pulse,
+    Record,
+    ReporterState,
+    ReporterStatus,
+    SpoolState,
+)
 from agent.ipc.records import unpack_event
-from agent.ipc.role import run_role
+from agent.ipc.role import PULSE_INTERVAL_S, run_role
 from agent.model.audit import Alarm, Alarmed, Heartbeat
 from agent.reporter.commit import GroupCommit, Sender
 from agent.reporter.uplink import Identity, Uplink
@@ -24,7 +32,7 @@ from agent.reporter.work import resume
 from agent.runtime import clock, confine
 from agent.runtime.offload import Offload
 from agent.spool.lock import lock
-from agent.spool.recovery import payloads, recover
+from agent.spool.recovery import Recovered, payloads, recover
 from agent.spool.writer import Spool, SpoolLimits
 
 REGAIN_INTERVAL_S = 1.0
@@ -82,7 +90,7 @@ class Reporter:
         self._kernel = kernel
         boot_id = self._preparation.boot_id
         lock(self._config.spool_dir)  # for as long as the process lives
-        recovered = recover(self._config.spool_dir)
+        recovered = await self._recover(kernel)
         last = recovered.segments[-1] if recovered.segments else None
         work, ends = resume(recovered.note, payloads(last) if last else [], self._preparation.life)
         settings = self._config.spool
@@ -113,6 +121,14 @@ class Reporter:
             event_loop.create_task(self._beat()),
             event_loop.create_task(self._look_for_space()),
         ]
+
+    async def _recover(self, kernel: Endpoint) -> Recovered:
+        """Read the spool in the worker: a full one takes seconds, and the watchdog wants pulses."""
+        reading = asyncio.ensure_future(self._offload.run(recover, self._config.spool_dir))
+        while not reading.done():
+            kernel.notify(Pulse())
+            await asyncio.wait((reading,), timeout=PULSE_INTERVAL_S)
+        return reading.result()
 
     def _start_uplink(self) -> None:
         address, identity = self._config.collector.address, self._preparation.identity
@@ -185,7 +201,7 @@ class Reporter:
     def _state(self, accepting: bool, detail: str) -> None:  # noqa: FBT001 - a callback
         for endpoint in tuple(self._peers.values()):
             _tell(endpoint, SpoolState(accepting, detail))
-        if self._spool.dead:
+        if self._commit.stopped:
             # what is in memory may not be trusted any more: end, read back, and start again
             asyncio.get_running_loop().call_later(0.05, os._exit, DEAD_EXIT_CODE)
 

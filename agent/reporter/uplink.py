@@ -12,6 +12,7 @@ import grpc.aio
 
 from agent.pb import collector_pb2 as pb
 from agent.spool.cursor import Cursor
+from agent.spool.errors import SpoolDead
 from agent.spool.reader import Batch, Gap, Reader, ReadFailed
 from agent.spool.writer import Spool
 
@@ -232,7 +233,11 @@ class Uplink:
         due = force or now_s - self._stored_s >= CURSOR_INTERVAL_S
         if held.seq > self._spool.cursor.seq and (due or self._spool.frees(held.seq)):
             self._stored_s = now_s
-            self._spool.acknowledge(held)
+            try:
+                self._spool.acknowledge(held)
+            except SpoolDead as error:
+                logger.critical("%s", error)  # the next append or flush ends the process
+                return
             self._on_acknowledged()
 
 
