@@ -78,6 +78,7 @@ http {{
     location / {{
       proxy_pass https://api;
       proxy_http_version 1.1;
+      proxy_buffers 16 16k;
       proxy_set_header Connection "";
       proxy_set_header Host {name};
       proxy_set_header Authorization "Bearer {token}";

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.servers.nginx import nginx_api
 MITM_VENV = Path(tempfile.gettempdir(), "loopwarden-bench-mitmproxy")
 CASES = ((1, "1k"), (32, "1k"), (1, "64k"), (32, "64k"))
 LOAD_CORE = "1"
+SYSTEM_PYTHON = "/usr/bin/python3"  # mitmproxy runs as another user, who must be able to read it
 
 
 def wrk(
@@ -82,7 +82,7 @@ def mitmdump() -> Path:
     """Return mitmproxy's command, installed in a virtual environment of its own."""
     command = MITM_VENV / "bin" / "mitmdump"
     if not command.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(MITM_VENV)], check=True)
+        subprocess.run([SYSTEM_PYTHON, "-m", "venv", str(MITM_VENV)], check=True)
         subprocess.run([str(MITM_VENV / "bin" / "pip"), "install", "-q", "mitmproxy"], check=True)
     return command
 

@@ -101,9 +101,9 @@ def nginx_api(
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     try:
         if inside is None:
-            wait_listening(address, tls_port, process)
+            wait_listening(address, plain_port, process)
         else:
-            inside.call(lambda: wait_listening(address, tls_port, process))
+            inside.call(lambda: wait_listening(address, plain_port, process))
         yield Api(name, address, tls_port, plain_port, token, folder, process.pid)
     finally:
         process.terminate()
