@@ -243,7 +243,11 @@ class Harness:
         sock = self.near.call(lambda: socket.socket(family, socket.SOCK_STREAM))
         sock.settimeout(WAIT_S)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-        sock.connect((address, port))
+        try:
+            sock.connect((address, port))
+        except OSError:
+            sock.close()
+            raise
         return sock
 
     def rss_bytes(self) -> int:
