@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import socket
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 
 from agent.ipc.endpoint import PeerGone, RequestFailed
 from agent.ipc.messages import Attribute, Attributed, Authorize, Authorized
 from agent.model.audit import SessionOpened, SessionRefused
 from agent.model.flow import Attribution, Endpoint, Unattributed
+from agent.model.grant import Grant
 from agent.model.ids import SessionId
 from agent.model.reason import Reason
 from agent.proxy.accept import original_destination, reset
@@ -19,6 +21,7 @@ from agent.runtime.clock import fresh_ulid, monotonic_ns
 
 ATTRIBUTE_TIMEOUT_S = 5.0
 AUTHORIZE_TIMEOUT_S = 10.0
+GRANTS_KEPT_MAX = 256  # as many as the policy keeps compiled; the one unused for longest goes
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +35,27 @@ class Refused(Exception):
         self.flow = Unattributed(session_id or SessionId(fresh_ulid()), detail)
 
 
+class SharedGrants:
+    """Equal grants as one object: what the policy compiles of a grant is kept by identity."""
+
+    def __init__(self) -> None:
+        self._grants: OrderedDict[Grant, Grant] = OrderedDict()
+
+    def share(self, grant: Grant) -> Grant:
+        """Return the first of the equal ones."""
+        kept = self._grants.setdefault(grant, grant)
+        self._grants.move_to_end(kept)
+        if len(self._grants) > GRANTS_KEPT_MAX:
+            self._grants.popitem(last=False)
+        return kept
+
+
 @dataclass(frozen=True, slots=True)
 class Arrivals:
     """Serves accepted sockets."""
 
     services: Services
+    grants: SharedGrants = field(default_factory=SharedGrants)
 
     async def serve(self, sock: socket.socket) -> None:
         """Find out whose the connection is, and hand it to a greeting or reset it."""
@@ -86,6 +105,8 @@ class Arrivals:
         grant = answer.grant
         if grant is not None and (grant.run_id, grant.loop) != (attribution.run_id, answer.loop):
             raise Refused(Reason.INTERNAL, "the grant is another run's", session_id)
+        if grant is not None:
+            grant = self.grants.share(grant)
         session = Session(attribution, answer.loop, grant, monotonic_ns())
         session.become(State.AUTHORIZED)
         return session, answer

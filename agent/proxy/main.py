@@ -8,4 +8,6 @@ from agent.proxy.worker import Worker
 
 def main() -> int:
     """Run until drained or orphaned; return the exit code."""
-    return run_role(sys.argv[1:], user=lambda config: config.users.proxy, make=Worker)
+    return run_role(
+        sys.argv[1:], user=lambda config: config.users.proxy, make=Worker, read_only=True
+    )
