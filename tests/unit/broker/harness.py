@@ -65,6 +65,7 @@ class FakeKernel:
         self.refuse: dict[type[m.Message], str] = {}
         self.admitted: list[RunId] = []
         self.killed: list[RunId] = []
+        self.layers: tuple[m.Layer, ...] = (m.Layer("egress guard", True, True, ""),)
         self.changed = asyncio.Event()
 
     def receive(self, received: Received) -> None:
@@ -103,7 +104,7 @@ class FakeKernel:
             case m.RunTree():
                 return m.Processes((PROCESS,), (1,))
             case m.Probe() | m.KernelStatus():
-                return m.Layers((m.Layer("egress guard", True, True, ""),), {"denied": 3})
+                return m.Layers(self.layers, {"denied": 3})
             case _:
                 raise AssertionError(f"unexpected {message!r}")
         self.runs[run.run_id] = run

@@ -35,7 +35,7 @@ def test_a_target_carries_what_the_proxy_needs() -> None:
 
 
 def test_rule_ids_are_the_policys_positions() -> None:
-    """ "<loop>/<index>", whichever target the rules are compiled for."""
+    """An id is <loop>/<index>, whichever target the rules are compiled for."""
     policy = parse(GOOD)
     target = compile_target(policy.targets[TargetName("plain")], {})
     grant = compile_grant(policy, policy.loops[NIGHTLY], target, RunId("r"), 5)
@@ -74,8 +74,7 @@ def test_the_most_names_fit_a_frame() -> None:
     """names_bytes is never less than what a name costs."""
     host = "h" * 60 + ".example"
     count = NAMES_BYTES_MAX // names_bytes([host])
-    names = tuple(
-        (host, "198.19.255.255", "fd4c:5700:0:0:ffff:ffff:ffff:ffff") for _ in range(count)
-    )
+    longest = (host, "198.19.255.255", "fd4c:5700::ffff:ffff:ffff:ffff")
+    names = (longest,) * count
     frame = msgspec.msgpack.encode((0, False, PolicyNames("f" * 64, names)))
     assert len(frame) <= FRAME_BYTES_MAX

@@ -17,13 +17,12 @@ from agent.policy.compile import assign_synthetic, compile_grant, compile_target
 from agent.policy.evaluate import CACHED_VERDICTS_MAX, DEFAULT_DENY, Evaluator, evaluate
 from tests.unit.policy.samples import parse
 
+TARGET = "targets: {api: {protocol: http, address: https://api.example}}\n"
+
 
 def _grant(*rules: str) -> Grant:
-    text = (
-        "targets: {api: {protocol: http, address: https://api.example}}\nloops:\n  l:\n    rules:\n"
-    )
-    policy = parse(text + "".join(f"      - {{target: api, {rule}}}\n" for rule in rules or ()) +
-                   ("" if rules else "      []\n"))  # fmt: skip
+    written = "".join(f"      - {{target: api, {rule}}}\n" for rule in rules) or "      []\n"
+    policy = parse(f"{TARGET}loops:\n  l:\n    rules:\n{written}")
     target = compile_target(policy.targets[TargetName("api")], assign_synthetic(policy))
     return compile_grant(policy, policy.loops[LoopName("l")], target, RunId("r"), 0)
 

@@ -34,8 +34,10 @@ def test_a_policy_is_read() -> None:
 
 
 MISTAKES = [
-    ("max_duration: 2h", "max_durtion: 2h", "a.yaml:11:5: unknown key of loop 'nightly' 'max_durtion'; did you mean 'max_duration'?"),
-    ("targets:", "target:", "a.yaml:2:1: unknown key of a policy file 'target'; did you mean 'targets'?"),
+    ("max_duration: 2h", "max_durtion: 2h",
+     "a.yaml:11:5: unknown key of loop 'nightly' 'max_durtion'; did you mean 'max_dur"),
+    ("targets:", "target:",
+     "a.yaml:2:1: unknown key of a policy file 'target'; did you mean 'targets'?"),
     ("durability: process", "durability: proces", "did you mean 'process'?"),
     ("mode: shadow", "mode: shadw", "did you mean 'shadow'?"),
     ("protocol: http\n", "protocol: postgres\n", "needs a later version"),
