@@ -13,8 +13,7 @@ import warnings
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat, pkcs12
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs12
 from cryptography.x509.oid import NameOID
 
 SYSTEM_BUNDLES = (
@@ -26,7 +25,6 @@ SYSTEM_BUNDLES = (
 SYSTEM_CERTS = Path("/etc/ssl/certs")
 ENTRIES_MAX = 4_096
 FILE_BYTES_MAX = 8 << 20
-JAVA_PASSWORD = b"changeit"  # Java's documented default: the store holds nothing secret
 
 
 def write_trust(directory: Path, ca: x509.Certificate) -> int:
@@ -150,14 +148,9 @@ def java_store(bundle: bytes) -> bytes:
         pkcs12.PKCS12Certificate(each, f"root-{number}".encode())
         for number, each in enumerate(_certificates(bundle))
     ]
-    encryption = (
-        PrivateFormat.PKCS12.encryption_builder()
-        .kdf_rounds(10_000)
-        .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
-        .hmac_hash(hashes.SHA256())
-        .build(JAVA_PASSWORD)
-    )
-    store: bytes = make(certificates, encryption)
+    # without encryption and MAC, as JDK 18 and later ship it: Java opens its default store with no
+    # password, and then sees no certificate of an encrypted one
+    store: bytes = make(certificates, NoEncryption())
     return store
 
 
