@@ -18,6 +18,15 @@ URLLIB = textwrap.dedent(
         sys.stdout.write(f"{answer.status} {answer.read().decode()}")
     """
 )
+JAVA = """
+class Call { public static void main(String[] args) throws Exception {
+  var call = (java.net.HttpURLConnection) new java.net.URL(args[0]).openConnection();
+  System.out.println(call.getResponseCode());
+} }
+"""
+NODE = """
+fetch(process.argv[1]).then((answer) => console.log(answer.status));
+"""
 SYNTHETIC4, SYNTHETIC6 = assign([API_NAME])[API_NAME]
 
 
@@ -40,6 +49,39 @@ def test_urllib_gets_in_without_a_secret(whole: Stage) -> None:
     done = whole.host.run("job", ["/usr/bin/python3", "-c", URLLIB, url])
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("200 ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["wget", "-q", "-S", "-O", "/dev/null"],
+        ["node", "-e", NODE],
+        ["git", "-c", "http.followRedirects=false", "ls-remote"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_other_clients_trust_what_a_run_trusts(whole: Stage, command: list[str]) -> None:
+    """wget (GnuTLS), Node and git verify our leaf without an option of theirs."""
+    url = f"https://{API_NAME}/v1/{command[0]}"
+    done = whole.host.run("job", [*command, url])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_java_trusts_what_a_run_trusts(whole: Stage) -> None:
+    """Java's own trust store, as the distribution lays it out, has our CA in a run."""
+    source = whole.site.folder / "Call.java"
+    source.write_text(JAVA)
+    url = f"https://{API_NAME}/v1/java"
+    done = whole.host.run("job", ["java", "-Djava.net.preferIPv4Stack=false", str(source), url])
+    assert done.stdout.strip() == "200", done.stderr
+
+
+@pytest.mark.parametrize("bare", [CURL, ["/usr/bin/python3", "-c", URLLIB]])
+def test_the_trust_does_not_hang_on_variables(whole: Stage, bare: list[str]) -> None:
+    """A program that was started with an empty environment trusts our leaf too."""
+    done = whole.host.run("job", ["env", "-i", *bare, f"https://{API_NAME}/v1/bare"])
+    assert done.returncode == 0, done.stderr
+    assert "200" in done.stdout
 
 
 def test_the_same_call_from_outside_is_refused_by_the_api(whole: Stage) -> None:
