@@ -31,7 +31,7 @@ def test_a_finding_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError(data)
 
     monkeypatch.setattr(target, "check", broken)
-    with pytest.raises(Finding, match="fails on b'"):
+    with pytest.raises(Finding, match="fails on b"):
         run(names()[0], 0, SEED)
 
 

@@ -34,9 +34,7 @@ _REQUEST: dict[bytes, int] = {
     b"transfer-encoding": TRANSFER,
     b"connection": CONNECTION,
     b"keep-alive": DROPPED,
-    b"proxy-connection": DROPPED,
-    b"proxy-authorization": DROPPED,
-    b"proxy-authenticate": DROPPED,
+    b"proxy": DROPPED,  # CGI servers read it as the address of their own proxy
     b"authorization": DROPPED,
     b"te": DROPPED,
     b"trailer": DROPPED,
@@ -73,7 +71,7 @@ _RESPONSE: dict[bytes, int] = {
     b"content-type": SINGLE,
     b"location": SINGLE,
 }
-_NAMED = frozenset({HOST, LENGTH, TRANSFER, CONNECTION, DROPPED, UPGRADE, EXPECT, REFUSED})
+_NAMED = frozenset({HOST, LENGTH, TRANSFER, CONNECTION, DROPPED, UPGRADE, EXPECT, REFUSED, SINGLE})
 
 
 @lru_cache(NAMES_CACHED)
@@ -85,7 +83,7 @@ def request_field(name: bytes) -> tuple[int, bytes]:
     if not _TOKEN.fullmatch(name):
         return BAD, b""
     lower = name.lower()
-    role = _REQUEST.get(lower, PLAIN)
+    role = DROPPED if lower.startswith(b"proxy-") else _REQUEST.get(lower, PLAIN)
     if role == PLAIN and b"_" in lower:
         return (BAD if _REQUEST.get(lower.replace(b"_", b"-")) in _NAMED else PLAIN), lower
     return role, lower

@@ -85,7 +85,7 @@ def test_hop_by_hop_fields_end_here() -> None:
     """Fields of this connection, and credentials of the loop, are not forwarded."""
     fields = (
         b"Connection: keep-alive, TE\r\nKeep-Alive: 5\r\nTE: trailers\r\nTrailer: X\r\n"
-        b"Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\n"
+        b"Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nProxy: http://a\r\n"
         b"Upgrade: h2c\r\nHTTP2-Settings: AAA\r\nX-Own: yes\r\nCookie: a=b\r\n"
     )
     seen = _bearer(b"GET / HTTP/1.1\r\n" + HOST + fields + b"\r\n")
