@@ -8,6 +8,9 @@ import re
 ARGUMENT_CHARACTERS_MAX = 1_024
 LOOKED_AT_CHARACTERS_MAX = 1_280  # a secret across the cut is still seen whole
 ARGUMENTS_MAX = 256
+LINE_BYTES_MAX = (
+    16_384  # of all arguments, after redaction: a run is told and recorded in one frame
+)
 CUT = "[redacted]"
 _SECRET_NAME = re.compile(
     r"(?i)pass(?:w(?:or)?d|phrase)?|secret|token|(?:api|access|private)[_-]?key|credential"
@@ -44,7 +47,17 @@ def redact(argv: tuple[str, ...]) -> tuple[str, ...]:
         colon_next = text in _USER_FLAGS
     if len(argv) > ARGUMENTS_MAX:
         cut.append(f"… {len(argv) - ARGUMENTS_MAX} more")
-    return tuple(cut)
+    return _bounded(cut)
+
+
+def _bounded(shown: list[str]) -> tuple[str, ...]:
+    """Return the arguments up to LINE_BYTES_MAX, with a mark for those that are left out."""
+    left = LINE_BYTES_MAX
+    for index, argument in enumerate(shown):
+        left -= len(argument.encode("utf-8", "replace"))
+        if left < 0:
+            return (*shown[:index], f"… {len(shown) - index} more")
+    return tuple(shown)
 
 
 def _is_secret_flag(text: str) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +26,7 @@ CONNECTIONS_A_USER_MAX = 128  # root is not bounded by it
 FDS_MAX = 4
 BACKLOG = 128
 
+logger = logging.getLogger(__name__)
 Answer = Callable[["Connection", Request, tuple[int, ...]], AsyncIterator[Reply]]
 
 
@@ -85,6 +87,9 @@ class Connection:
                 await self._send(reply)
         except (ConnectionError, asyncio.CancelledError):
             self.close()
+        except Exception:
+            logger.exception("a control request failed")
+            await self._send_last(_BROKEN)
         finally:
             _close_all(fds)
             self._task = None
@@ -174,6 +179,7 @@ _MISFIT = Refused(
     "the daemon does not understand this request: loopwarden and loopwardend differ in version",
     "Restart loopwarden.service after an upgrade.",
 )
+_BROKEN = Refused(Reason.INTERNAL, "the daemon failed at this request", "See the daemon's journal.")
 _CROWDED = Refused(Reason.OVERLOADED, "too many control connections", "Try again later.")
 
 

@@ -266,3 +266,18 @@ def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             await expect(made.caller().ask(c.GetStatus()), c.StatusView)
 
     run_async(main())
+
+
+def test_a_request_that_is_too_much_is_answered(tmp_path: Path) -> None:
+    """Arguments that fill a frame are recorded in part; a path that does is refused, no hang."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            caller = made.caller()
+            argv = ("token=a " * 125,) * 60
+            await expect(caller.ask(c.StartRun("nightly", argv, "")), c.RunOpened)
+            refused = await caller.ask(c.RegisterLoop("nightly", "/" + "x" * 65_400))
+            assert isinstance(refused, c.Refused)
+            assert refused.reason is Reason.INTERNAL
+
+    run_async(main())

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.broker.redact import ARGUMENT_CHARACTERS_MAX, ARGUMENTS_MAX, CUT, redact
+from agent.broker.redact import (
+    ARGUMENT_CHARACTERS_MAX,
+    ARGUMENTS_MAX,
+    CUT,
+    LINE_BYTES_MAX,
+    redact,
+)
 
 CANARY = "c4n4ry-value-123"
 LINES = [
@@ -49,6 +55,10 @@ def test_it_is_total_and_bounded(line: list[str]) -> None:
 
 def test_the_record_of_a_command_line_is_bounded() -> None:
     """At the limits all is shown, past them a mark says what is missing."""
+    line = ("x" * 1024,) * (LINE_BYTES_MAX // 1024)
+    assert redact(line) == line
+    assert redact((*line, "y")) == (*line, "… 1 more")
+    assert redact((*line[1:], "ü" * 512, "y"))[-1] == "… 1 more"
     assert redact(("x" * ARGUMENT_CHARACTERS_MAX,))[0] == "x" * ARGUMENT_CHARACTERS_MAX
     assert redact(("x" * (ARGUMENT_CHARACTERS_MAX + 1),))[0].endswith("…")
     assert len(redact(("x",) * ARGUMENTS_MAX)) == ARGUMENTS_MAX
