@@ -40,6 +40,7 @@ from agent.policy.schema import LoopPolicy
 from agent.runtime import clock
 
 RUNS_MAX = 4_096
+PATH_BYTES_MAX = 4_095  # Linux PATH_MAX without its end
 FINISH_RETRY_FIRST_S, FINISH_RETRY_MOST_S = 0.1, 5.0
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,12 @@ class Loops:
                 Reason.POLICY_DENIED,
                 "only root may register a cgroup",
                 "Use `loopwarden run`, or ask an administrator.",
+            )
+        if len(path.encode("utf-8", "replace")) > PATH_BYTES_MAX:
+            raise RunRefused(
+                Reason.LIMIT_EXCEEDED,
+                f"a cgroup's path has at most {PATH_BYTES_MAX} bytes",
+                "Name it as /proc/PID/cgroup does.",
             )
         loop = self._allowed(peer, loop_name)
         message = RegisterCgroup(

@@ -15,6 +15,7 @@ import pytest
 
 from agent.broker import control as c
 from agent.broker import server
+from agent.broker.loops import PATH_BYTES_MAX
 from agent.ipc import messages as m
 from agent.model.flow import Tier
 from agent.model.reason import Reason
@@ -276,8 +277,32 @@ def test_a_request_that_is_too_much_is_answered(tmp_path: Path) -> None:
             caller = made.caller()
             argv = ("token=a " * 125,) * 60
             await expect(caller.ask(c.StartRun("nightly", argv, "")), c.RunOpened)
-            refused = await caller.ask(c.RegisterLoop("nightly", "/" + "x" * 65_400))
+            longest = "/" + "x" * (PATH_BYTES_MAX - 1)
+            await expect(caller.ask(c.RegisterLoop("nightly", longest)), c.RunOpened)
+            refused = await caller.ask(c.RegisterLoop("nightly", longest + "x"))
             assert isinstance(refused, c.Refused)
+            assert refused.reason is Reason.LIMIT_EXCEEDED
+
+
+def test_a_failure_of_ours_is_answered_and_hung_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in one request: its caller is told, others are served."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+
+            def fail() -> tuple[str, ...]:
+                raise ZeroDivisionError
+
+            assert made.broker._server is not None
+            api = getattr(made.broker._server.answer, "__self__", None)
+            monkeypatch.setattr(api, "_reload_policy", fail)
+            caller = made.caller()
+            refused = await expect(caller.ask(c.ReloadPolicy()), c.Refused)
             assert refused.reason is Reason.INTERNAL
+            with pytest.raises(ConnectionError):
+                await caller.reply()
+            await expect(made.caller().ask(c.GetStatus()), c.StatusView)
 
     run_async(main())
