@@ -2,6 +2,7 @@
 /* Concern: connect(). Every TCP flow of a run gets a nonce mark and a record under it; name
  * service goes to our resolver; a run may talk to its own loopback listeners; all else is no. */
 #include "include/gate.h"
+#include "include/listener.h"
 
 #define SOL_SOCKET 1
 #define SO_MARK 36
@@ -33,23 +34,39 @@ static __always_inline void lw_fill_chain(struct lw_flow *f)
 	}
 }
 
+/* The next mark without a fresh record: its connection may still wait for the proxy. 0 is none. */
+static __always_inline __u32 lw_next_mark(struct lw_cfg *c, __u64 now_ns)
+{
+	__u32 zero = 0;
+	__u64 *next = bpf_map_lookup_elem(&nonces, &zero);
+
+	if (!next || !c->mark_base)
+		return 0;
+	for (int i = 0; i < LW_NONCE_TRIES; i++) {
+		__u32 mark = c->mark_base | (__sync_fetch_and_add(next, 1) & LW_NONCE_MASK);
+		struct lw_flow *held = bpf_map_lookup_elem(&mflows, &mark);
+
+		if (!held || now_ns - held->connect_ns > LW_FRESH_NS)
+			return mark;
+	}
+	return 0;
+}
+
 /* The record is built in the stamp, which the locked socket owns, and copied to the map whole. */
 static __always_inline int lw_mark_flow(struct bpf_sock_addr *ctx, struct lw_cfg *c,
 					struct lw_who *w, struct lw_stamp *s, const __u32 *a,
 					__u16 port)
 {
 	struct lw_flow *f = &s->flow;
-	__u32 zero = 0;
-	__u64 *next = bpf_map_lookup_elem(&nonces, &zero);
 
-	if (!next || !c->mark_base)
+	f->connect_ns = bpf_ktime_get_boot_ns();
+	f->mark = lw_next_mark(c, f->connect_ns);
+	if (!f->mark)
 		return lw_deny(LW_C_NO_ROOM, w->tag);
-	f->mark = c->mark_base | (__sync_fetch_and_add(next, 1) & LW_NONCE_MASK);
 	f->cookie = bpf_get_socket_cookie(ctx);
 	f->netns_cookie = bpf_get_netns_cookie(ctx);
 	f->tag = w->tag;
 	f->cgid = w->run ? w->run->cgid : 0;
-	f->connect_ns = bpf_ktime_get_boot_ns();
 	__builtin_memcpy(f->daddr, a, sizeof(f->daddr));
 	f->dport = port;
 	f->family = ctx->user_family;
@@ -61,33 +78,23 @@ static __always_inline int lw_mark_flow(struct bpf_sock_addr *ctx, struct lw_cfg
 	return 1;
 }
 
-/* Does a listener of the same run answer at this loopback address? */
+/* Does a listener of the same run answer at this loopback address? The egress guard asks again
+ * for the packet that goes there: the listener can be another's by then. */
 static __always_inline int lw_own_listener(struct bpf_sock_addr *ctx, const __u32 *a, __u16 port,
 					   __u64 tag)
 {
 	struct bpf_sock_tuple t = {};
-	struct lw_stamp *theirs;
-	struct bpf_sock *sk;
-	int same = 0;
 
 	if (lw_is_mapped(a)) {
 		t.ipv4.saddr = bpf_htonl(0x7f000001);
 		t.ipv4.daddr = a[3] ? a[3] : bpf_htonl(0x7f000001);
 		t.ipv4.dport = bpf_htons(port);
-		sk = bpf_sk_lookup_tcp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
-	} else {
-		t.ipv6.saddr[3] = bpf_htonl(1);
-		t.ipv6.daddr[3] = bpf_htonl(1);
-		t.ipv6.dport = bpf_htons(port);
-		sk = bpf_sk_lookup_tcp(ctx, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
+		return lw_is_own_listener(ctx, &t, sizeof(t.ipv4), tag);
 	}
-	if (!sk)
-		return 0;
-	theirs = bpf_sk_storage_get(&stamps, sk, 0, 0);
-	if (theirs)
-		same = theirs->tag == tag;
-	bpf_sk_release(sk);
-	return same;
+	t.ipv6.saddr[3] = bpf_htonl(1);
+	t.ipv6.daddr[3] = bpf_htonl(1);
+	t.ipv6.dport = bpf_htons(port);
+	return lw_is_own_listener(ctx, &t, sizeof(t.ipv6), tag);
 }
 
 /* Returns 0 no, 1 as it is, 2 to the resolver. */
@@ -103,7 +110,7 @@ static __always_inline int lw_connect(struct bpf_sock_addr *ctx, const __u32 *a)
 		return 0;
 	gate = lw_gate(ctx, &w, &s);
 	if (gate == LW_GATE_BYSTANDER)
-		return lw_bystander(c, a, port);
+		return lw_bystander(ctx, c, a, port);
 	if (gate != LW_GATE_PASS || !s)
 		return 0;
 	s->flags = 0;

@@ -2,7 +2,7 @@
 /* Concern: the last line, per packet. Runs after nft's NAT, so it sees where a packet really
  * goes: loopback, to the proxy, the resolver or the run's own listener. All else is dropped,
  * whatever became of the other hooks or of nft. */
-#include "include/maps.h"
+#include "include/listener.h"
 #include <bpf/bpf_endian.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -20,6 +20,8 @@ struct lw_packet {
 	__u8 opens; /* a SYN that is not an answer */
 	__u8 to_loopback;
 	__u16 dport;
+	__u32 tuple_size;
+	struct bpf_sock_tuple tuple;
 };
 
 static __always_inline int lw_drop(__u32 cause)
@@ -61,7 +63,7 @@ static __always_inline int lw_parse(struct __sk_buff *skb, struct lw_packet *p)
 {
 	__u32 offset;
 	__u8 flags = 0;
-	__be16 dport;
+	__be16 ports[2];
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		struct iphdr ip;
@@ -73,6 +75,9 @@ static __always_inline int lw_parse(struct __sk_buff *skb, struct lw_packet *p)
 		if (ip.frag_off & bpf_htons(0x1fff))
 			return -1; /* a later fragment has no ports */
 		offset = ip.ihl * 4;
+		p->tuple_size = sizeof(p->tuple.ipv4);
+		p->tuple.ipv4.saddr = ip.saddr;
+		p->tuple.ipv4.daddr = ip.daddr;
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr ip;
 
@@ -83,19 +88,46 @@ static __always_inline int lw_parse(struct __sk_buff *skb, struct lw_packet *p)
 				 ip.daddr.s6_addr32[2] == 0 &&
 				 ip.daddr.s6_addr32[3] == bpf_htonl(1);
 		offset = sizeof(ip);
+		p->tuple_size = sizeof(p->tuple.ipv6);
+		__builtin_memcpy(p->tuple.ipv6.saddr, &ip.saddr, sizeof(ip.saddr));
+		__builtin_memcpy(p->tuple.ipv6.daddr, &ip.daddr, sizeof(ip.daddr));
 	} else {
 		return -1;
 	}
 	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
 		return -1;
-	if (bpf_skb_load_bytes(skb, offset + 2, &dport, sizeof(dport)))
+	if (bpf_skb_load_bytes(skb, offset, ports, sizeof(ports)))
 		return -1;
-	p->dport = bpf_ntohs(dport);
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		p->tuple.ipv4.sport = ports[0];
+		p->tuple.ipv4.dport = ports[1];
+	} else {
+		p->tuple.ipv6.sport = ports[0];
+		p->tuple.ipv6.dport = ports[1];
+	}
+	p->dport = bpf_ntohs(ports[1]);
 	if (p->proto == IPPROTO_TCP &&
 	    bpf_skb_load_bytes(skb, offset + TCP_FLAGS_OFFSET, &flags, sizeof(flags)))
 		return -1;
 	p->opens = (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	return 0;
+}
+
+/* May this SYN go? To the proxy only under a mark whose record is this socket's: SYNs can be held
+ * back for long (TCP_FASTOPEN_CONNECT, repeats), until the nonce is another's. To a listener only
+ * if it is the run's own now, at the address that the packet really has. */
+static __always_inline int lw_may_open(struct __sk_buff *skb, struct lw_cfg *c,
+				       struct lw_stamp *stamp, struct lw_packet *p)
+{
+	__u32 mark = stamp->flow.mark;
+	struct lw_flow *record;
+
+	if (stamp->flags & LW_ST_LOOPBACK)
+		return lw_is_own_listener(skb, &p->tuple, p->tuple_size, stamp->tag);
+	if (p->dport != c->proxy_port)
+		return 0;
+	record = bpf_map_lookup_elem(&mflows, &mark);
+	return record && record->cookie == stamp->flow.cookie;
 }
 
 SEC("cgroup_skb/egress")
@@ -122,8 +154,7 @@ int egress(struct __sk_buff *skb)
 		return lw_drop(LW_C_EGRESS);
 	if (p.dport == c->dns_port)
 		return 1;
-	if (p.proto == IPPROTO_TCP &&
-	    (p.dport == c->proxy_port || !p.opens || (stamp->flags & LW_ST_LOOPBACK)))
+	if (p.proto == IPPROTO_TCP && (!p.opens || lw_may_open(skb, c, stamp, &p)))
 		return 1;
 	return lw_drop(LW_C_EGRESS);
 }

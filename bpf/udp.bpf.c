@@ -17,7 +17,7 @@ static __always_inline int lw_sendmsg(struct bpf_sock_addr *ctx, const __u32 *a)
 		return 0;
 	gate = lw_gate(ctx, &w, &s);
 	if (gate == LW_GATE_BYSTANDER)
-		return lw_bystander(c, a, port);
+		return lw_bystander(ctx, c, a, port);
 	if (gate != LW_GATE_PASS || !s)
 		return 0;
 	/* A connected mapped socket comes here with the peer that connect6 rewrote. */

@@ -67,7 +67,7 @@ class Cfg(c.Structure):
         ("proxy_port", c.c_uint16),
         ("dns_port", c.c_uint16),
         ("pidns_inum", c.c_uint32),
-        ("exempt_cgid", c.c_uint64),
+        ("netns_cookie", c.c_uint64),
     )
 
 

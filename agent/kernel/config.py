@@ -11,12 +11,10 @@ MARK_NONCE_BITS = 20  # 1,048,576 connections before a nonce is used again
 class PlaneConfig:
     """One instance of the plane. Two instances on one host must differ in every number and name.
 
-    attach_cgroup and exempt_cgroup are paths below the cgroup v2 mount ("/" is its root). Every
-    hook is attached at attach_cgroup, so a process outside it is not seen at all: production
-    uses the root. The slice of launched runs is attach_cgroup/slice_name. exempt_cgroup is the
-    cgroup of the daemon, which alone may connect to the proxy's and resolver's ports; None
-    takes the cgroup of the calling process, unless that is the root itself. procs_identity keeps
-    tags in the procs map even where the kernel has task storage (weaker; for tests).
+    attach_cgroup is a path below the cgroup v2 mount ("/" is its root). Every hook is attached
+    there, so a process outside it is not seen at all: production uses the root. The slice of
+    launched runs is attach_cgroup/slice_name. procs_identity keeps tags in the procs map even
+    where the kernel has task storage (weaker; for tests).
 
     Raises:
         ValueError: a name or number is out of its range.
@@ -29,7 +27,6 @@ class PlaneConfig:
     proxy_port: int = 15001
     dns_port: int = 15053
     mark_prefix: int = 0x4C5
-    exempt_cgroup: str | None = None
     synthetic4: str = "198.18.0.0/15"
     synthetic6: str = "fd4c:5700::/64"
     procs_identity: bool = False

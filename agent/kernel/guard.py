@@ -114,7 +114,7 @@ class Guard:
             if routes.ensure(network)
         ]
 
-    def write_cfg(self, exempt_id: int, pidns_inum: int) -> None:
+    def write_cfg(self, netns_cookie: int, pidns_inum: int) -> None:
         """Write the configuration that the programs read. Raises OSError."""
         value = abi.Cfg(
             abi=abi.ABI,
@@ -122,7 +122,7 @@ class Guard:
             proxy_port=self._config.proxy_port,
             dns_port=self._config.dns_port,
             pidns_inum=pidns_inum,
-            exempt_cgid=exempt_id,
+            netns_cookie=netns_cookie,
         )
         self._maps.cfg.put(ctypes.c_uint32(0), value)
 

@@ -17,8 +17,9 @@ from agent.kernel.maps import Maps
 from agent.kernel.probe import probe_layers
 from agent.kernel.processes import ProcessBook
 from agent.kernel.runs import RunTable, fresh_tag
+from agent.kernel.sockets import netns_cookie
 from agent.model.flow import Attribution, Endpoint, Process, Tier, Unattributed
-from agent.model.ids import CgroupId, LoopName, RunId
+from agent.model.ids import LoopName, RunId
 from agent.model.loop import Initiator, Run
 from agent.model.reason import Reason
 
@@ -73,7 +74,7 @@ class Plane:
         try:
             maps = Maps(top / "maps")
             guard = Guard(config, tree, maps)
-            guard.write_cfg(_exempt_id(config, tree), os.stat("/proc/self/ns/pid").st_ino)
+            guard.write_cfg(netns_cookie(), os.stat("/proc/self/ns/pid").st_ino)
             old = migrate.old_versions(config.pin_dir)
             carried = tuple(run for one in old for run in migrate.copy_runs(one, maps))
             cgroup_fd = os.open(tree.directory(config.attach_cgroup), os.O_RDONLY)
@@ -185,8 +186,6 @@ class Plane:
     def _refuse_overlap(self, path: str) -> None:
         taken = [(run.cgroup_path, f"run {run.run_id}") for run in self._runs.all()]
         taken += [(self.config.slice_path, "our slice"), (own_cgroup(), "the daemon")]
-        if self.config.exempt_cgroup is not None:
-            taken.append((self.config.exempt_cgroup, "the daemon"))
         mine = PurePosixPath(path)
         if path == "/":
             raise RunRefused(Reason.POLICY_DENIED, "the root cgroup cannot be a run")
@@ -305,8 +304,3 @@ class Plane:
         registered = (run for run in self._runs.all() if run.tier is Tier.REGISTERED)
         fences = (nft.Fence(r.cgroup_id, self.tree.level(r.cgroup_path)) for r in registered)
         self._guard.set_fences(tuple(fences))
-
-
-def _exempt_id(config: PlaneConfig, tree: CgroupTree) -> CgroupId:
-    path = config.exempt_cgroup if config.exempt_cgroup is not None else own_cgroup()
-    return CgroupId(0) if path == "/" or not tree.exists(path) else tree.id(path)

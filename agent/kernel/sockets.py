@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _INODE_OFFSET = 68
 _ID = slice(4, 52)
 _ATTR_CGROUP_ID = 21
 _LISTEN = 10
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h, Linux 5.14
 _ALL_STATES = 0xFFFFFFFF
 _KINDS = (
     (socket.AF_INET, socket.IPPROTO_TCP),
@@ -63,6 +65,13 @@ def _cgroup_id(payload: bytes) -> int:
             return int(struct.unpack_from("=Q", payload, offset + 4)[0])
         offset += (size + 3) & ~3
     return 0
+
+
+def netns_cookie() -> int:
+    """Return the cookie of our network namespace. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return int.from_bytes(raw, sys.byteorder)
 
 
 def all_sockets() -> Iterator[InetSocket]:

@@ -5,10 +5,13 @@ has one method of the plane. A request that the plane refuses is answered Failed
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from agent.ipc.endpoint import Received
 from agent.ipc.messages import (
+    FRAME_BYTES_MAX,
     Admit,
     Attribute,
     Attributed,
@@ -31,9 +34,12 @@ from agent.ipc.messages import (
 from agent.kernel.errors import RunRefused
 from agent.kernel.plane import Plane
 from agent.model.flow import Attribution, Endpoint, Unattributed
+from agent.model.ids import RunId
 from agent.model.reason import Reason
 
+PAGE_BYTES = FRAME_BYTES_MAX // 2  # of a listing; a run or process is far smaller than the rest
 logger = logging.getLogger(__name__)
+_encoder = msgspec.msgpack.Encoder()
 
 
 class Table:
@@ -72,11 +78,13 @@ class Table:
                 plane.revoke(run_id, kill=kill)
             case RemoveRun(run_id):
                 plane.remove(run_id)
-            case ListRuns():
-                return Runs(plane.runs())
-            case RunTree(run_id):
-                processes, parents = plane.tree_of(run_id)
-                return Processes(processes, parents)
+            case ListRuns(after):
+                later = sorted(
+                    (run for run in plane.runs() if run.run_id > after), key=lambda run: run.run_id
+                )
+                return Runs(tuple(later[: (fits := _fitting(later))]), more=fits < len(later))
+            case RunTree(run_id, after_pid):
+                return self._tree(run_id, after_pid)
             case Probe():
                 return plane.probe()
             case KernelStatus():
@@ -85,6 +93,16 @@ class Table:
                 return Failed(Reason.INTERNAL, f"{type(other).__name__} is not a request")
         return Done()
 
+    def _tree(self, run_id: RunId, after_pid: int) -> Message:
+        pairs = zip(*self._plane.tree_of(run_id), strict=True)
+        later = sorted(
+            (pair for pair in pairs if pair[0].pid > after_pid), key=lambda pair: pair[0].pid
+        )
+        fits = _fitting(later)
+        processes = tuple(process for process, _ in later[:fits])
+        parents = tuple(parent for _, parent in later[:fits])
+        return Processes(processes, parents, more=fits < len(later))
+
     def _attribute(self, sender: str, mark: int, destination: Endpoint) -> Message:
         match self._plane.attribute(mark, destination):
             case Attribution() as attribution:
@@ -92,6 +110,16 @@ class Table:
                 return Attributed(attribution, None)
             case Unattributed() as unattributed:
                 return Attributed(None, unattributed)
+
+
+def _fitting(items: Sequence[object]) -> int:
+    """Return how many of the items, from the first, fit a frame; one always does."""
+    left = PAGE_BYTES
+    for count, item in enumerate(items):
+        left -= len(_encoder.encode(item))
+        if left < 0 and count:
+            return count
+    return len(items)
 
 
 def _one(fds: tuple[int, ...]) -> int:

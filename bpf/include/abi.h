@@ -18,6 +18,8 @@
 #define LW_META_BYTES 4096
 #define LW_EVENTS_BYTES 262144
 #define LW_NONCE_MASK 0xfffffu
+#define LW_NONCE_TRIES 4	   /* nonces whose record is fresh are passed over */
+#define LW_FRESH_NS 10000000000ull /* user space refuses records half as old */
 
 enum lw_run_flag { LW_RUN_REVOKED = 1, LW_RUN_ADOPT = 2 };
 enum lw_evidence { LW_EV_NONE = 0, LW_EV_BOTH = 1, LW_EV_TAG = 2, LW_EV_CGROUP = 3 };
@@ -54,7 +56,7 @@ struct lw_cfg {
 	__u16 proxy_port; /* host order, as all ports here */
 	__u16 dns_port;
 	__u32 pidns_inum; /* pid namespace of the daemon */
-	__u64 exempt_cgid;
+	__u64 netns_cookie; /* of the daemon: its ports are guarded here; 0 means everywhere */
 };
 
 struct lw_run {

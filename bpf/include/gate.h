@@ -61,19 +61,17 @@ static __always_inline int lw_is_our_port(const struct lw_cfg *c, __u16 port)
 	return port == c->proxy_port || port == c->dns_port;
 }
 
-/* Outsiders may not talk to the proxy or resolver; the daemon's own cgroup may. */
-static __always_inline int lw_bystander(struct lw_cfg *c, const __u32 *a, __u16 port)
+static __always_inline int lw_is_our_netns(struct bpf_sock_addr *ctx, const struct lw_cfg *c)
 {
-	if (!lw_is_our_port(c, port) || !lw_is_loopback(a))
-		return 1;
-	for (int level = 0; level < LW_LEVELS_MAX; level++) {
-		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+	return !c->netns_cookie || bpf_get_netns_cookie(ctx) == c->netns_cookie;
+}
 
-		if (!id)
-			break;
-		if (id == c->exempt_cgid)
-			return 1;
-	}
+/* Outsiders may not talk to the proxy or resolver; no part of the daemon does either. */
+static __always_inline int lw_bystander(struct bpf_sock_addr *ctx, struct lw_cfg *c, const __u32 *a,
+					__u16 port)
+{
+	if (!lw_is_our_port(c, port) || !lw_is_loopback(a) || !lw_is_our_netns(ctx, c))
+		return 1;
 	return lw_deny(LW_C_OUR_PORT, 0);
 }
 

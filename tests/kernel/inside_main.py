@@ -21,7 +21,6 @@ def main() -> None:
         proxy_port=proxy_port,
         dns_port=dns_port,
         mark_prefix=int(sys.argv[3]),
-        exempt_cgroup="/daemon",
     )
     plane = Plane.open(config)
     try:

@@ -14,8 +14,8 @@ from agent.model.flow import Evidence
 from tests.kernel.bench import Bench
 
 PROGRAMS = {
-    "cgroup_attach", "cgroup_populated", "connect4", "connect6", "egress", "ingress",
-    "procs_exec", "procs_exit", "procs_fork", "recvmsg4", "recvmsg6", "sendmsg4", "sendmsg6",
+    "bind4", "bind6", "cgroup_attach", "cgroup_populated", "connect4", "connect6", "egress",
+    "ingress", "procs_exec", "procs_exit", "procs_fork", "recvmsg4", "recvmsg6", "sendmsg4", "sendmsg6",
     "setsockopt", "sock_create", "tag_newtask",
 }  # fmt: skip
 
