@@ -32,6 +32,7 @@ TMPFS_BYTES = 6 << 20  # the reserve takes 4 MiB of it
 KILLS = 6
 FAILURES = 2
 CALLERS = 4
+LIBFIU = "/usr/lib/fiu"  # of fiu-utils
 # What a loop does meanwhile: calls of long paths, and notes of what it was answered.
 LOAD = textwrap.dedent(
     """
@@ -58,6 +59,24 @@ LOAD = textwrap.dedent(
     time.sleep(3600)
     """
 )
+FAULT = """
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+int fiu_init(unsigned flags);
+int fiu_enable_random(const char *name, int number, void *info, unsigned flags, float chance);
+__attribute__((constructor)) static void fault(void) {
+  char line[4096] = {0};
+  int fd = open("/proc/self/cmdline", O_RDONLY);
+  long size = read(fd, line, sizeof line - 1);
+  close(fd);
+  for (long at = 0; at < size; at += strlen(line + at) + 1)
+    if (strcmp(line + at, "agent.reporter") == 0) {
+      fiu_init(0);
+      fiu_enable_random("posix/io/sync/fdatasync", 1, (void *)5 /* EIO */, 0, 0.02f);
+    }
+}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +147,7 @@ def staged(
                 base,
                 collector_address=collector.address,
                 identity_dir=str(identity),
-                proxy_port=25_600 + 2 * number,
+                proxy_port=26_000 + 4 * (os.getpid() % 1_000 + number),
                 mark_prefix=0x5A0 + number % 16,
                 environment=environment or {},
             )
@@ -229,14 +248,26 @@ def test_a_full_disk_refuses_operations_until_there_is_space(api_site: Site) -> 
         conclude(stage, load, "full")
 
 
-def test_a_failing_flush_stops_traffic_and_the_reporter_starts_again(api_site: Site) -> None:
+def fault_of_the_reporter(folder: Path) -> Path:
+    """Return a library that lets libfiu fail the reporter's flushes, and no other role's.
+
+    libfiu's own remote control is a thread, which does not survive the signals by which
+    setresuid(2) reaches threads; its environment variable would fail the broker's journal too.
+    """
+    folder.parent.chmod(0o755)
+    source, library = folder / "fault.c", folder / "fault.so"
+    source.write_text(FAULT)
+    subprocess.run(
+        ["clang", "-shared", "-fPIC", "-o", library, source, "-l:libfiu.so.0"], check=True
+    )
+    return library
+
+
+def test_a_failing_flush_stops_traffic_and_the_reporter_starts_again(
+    api_site: Site, tmp_path: Path
+) -> None:
     """EIO of fdatasync at random, by libfiu: 0 executed and not recorded, 0 acknowledged lost."""
-    preload = sorted(Path("/usr/lib").glob("*/fiu/fiu_posix_preload.so"))
-    run = sorted(Path("/usr/lib").glob("*/fiu/fiu_run_preload.so"))
-    failing = {
-        "LD_PRELOAD": f"{run[0]}:{preload[0]}",
-        "FIU_ENABLE": "enable_random name=posix/io/sync/fdatasync,probability=0.01,failinfo=5",
-    }
+    failing = {"LD_PRELOAD": f"{LIBFIU}/fiu_posix_preload.so:{fault_of_the_reporter(tmp_path)}"}
     with staged(api_site, environment=failing) as stage:
         with loaded(stage, "eio") as load:
             until(
