@@ -8,6 +8,7 @@ from agent.broker import control
 from agent.broker.ca import HostCa
 from agent.broker.control import Accepted, Refused, Reply, Request
 from agent.broker.leases import Leases
+from agent.broker.listing import all_processes
 from agent.broker.loops import LiveRun, Loops, RunRefused
 from agent.broker.peer import Peer
 from agent.broker.policies import Policies
@@ -20,10 +21,8 @@ from agent.ipc.messages import (
     KernelStatus,
     Layers,
     Probe,
-    Processes,
     ReporterState,
     ReporterStatus,
-    RunTree,
 )
 from agent.model.flow import Tier
 from agent.model.ids import LoopName, RunId
@@ -148,11 +147,10 @@ class Api:
             run_id = live.run.run_id
             yield control.RunView(live.run, live.state.value)
             try:
-                tree = await parts.loops.kernel.request(RunTree(run_id), Processes)
+                async for process, parent in all_processes(parts.loops.kernel, run_id):
+                    yield control.ProcessView(run_id, process, parent)
             except RequestFailed:
                 continue  # it ended meanwhile
-            for process, parent in zip(tree.processes, tree.parents, strict=True):
-                yield control.ProcessView(run_id, process, parent)
             for session_id, session in parts.sessions.of_run(run_id):
                 yield control.SessionView(
                     run_id,

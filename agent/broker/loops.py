@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.broker.leases import Leases
+from agent.broker.listing import all_runs
 from agent.broker.peer import Peer
 from agent.broker.policies import Policies
 from agent.broker.recorder import Recorder, Unrecorded
-from agent.broker.redact import redact
 from agent.broker.sessions import Sessions
 from agent.broker.who import may_start
 from agent.ipc.endpoint import Endpoint, PeerGone, RequestFailed
@@ -22,13 +22,11 @@ from agent.ipc.messages import (
     CreateRun,
     CutRun,
     Done,
-    ListRuns,
     Processes,
     RegisterCgroup,
     RemoveRun,
     RevokeRun,
     RunCreated,
-    Runs,
     RunTree,
 )
 from agent.model.audit import RunEnded, RunStarted
@@ -36,6 +34,7 @@ from agent.model.flow import Tier
 from agent.model.ids import LoopName, RunId
 from agent.model.loop import Run, RunState, allowed
 from agent.model.reason import Reason
+from agent.model.redaction import redact
 from agent.policy.schema import LoopPolicy
 from agent.runtime import clock
 
@@ -99,7 +98,7 @@ class Loops:
     async def restore(self, kernel: Endpoint) -> None:
         """Read the runs back from the kernel, and take away what runs that are gone had."""
         self._kernel = kernel
-        runs = (await kernel.request(ListRuns(), Runs)).runs
+        runs = [run async for run in all_runs(kernel)]
         for run in runs:
             self._add(run, RunState.LIVE)
             await self._finish_if_over(kernel, run)

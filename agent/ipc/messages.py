@@ -168,19 +168,26 @@ class RemoveRun(Message, frozen=True):
 
 
 class ListRuns(Message, frozen=True):
-    """Request: the runs that the kernel maps hold → Runs (survives any restart of ours)."""
+    """Request: the runs that the kernel maps hold → Runs (survives any restart of ours).
+
+    In the order of their ids, from the one behind `after`, as many as a frame takes.
+    """
+
+    after: str = ""
 
 
 class Runs(Message, frozen=True):
     """Reply to ListRuns."""
 
     runs: tuple[Run, ...]
+    more: bool = False  # ask again, after the last of these
 
 
 class RunTree(Message, frozen=True):
-    """Request: the live processes of a run → Processes."""
+    """Request: the live processes of a run → Processes, in the order of their pids."""
 
     run_id: RunId
+    after_pid: int = 0
 
 
 class Processes(Message, frozen=True):
@@ -188,6 +195,7 @@ class Processes(Message, frozen=True):
 
     processes: tuple[Process, ...]
     parents: tuple[int, ...]  # pid of the parent of each
+    more: bool = False  # ask again, after the last of these
 
 
 class Probe(Message, frozen=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.kernel import abi
 from agent.kernel.maps import Map
-from agent.kernel.redact import split_argv
+from agent.kernel.argv import split_argv
 from agent.model.flow import Process
 from agent.runtime.clock import monotonic_ns
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from agent.kernel import abi
+from agent.kernel.argv import ARGUMENTS_MAX
 from agent.kernel.maps import BPF_NOEXIST, Maps
-from agent.kernel.redact import ARGUMENTS_MAX, redact_argv
 from agent.model.ids import CgroupId, RunId, Tag, decode_ulid
 from agent.model.loop import Run
+from agent.model.redaction import redact
 
 TAG_BYTES = 8
 ARGV_BYTES_MAX = 1024  # of the run's command in run_meta; later arguments are left out
@@ -28,7 +29,7 @@ def shorten_argv(argv: tuple[str, ...]) -> tuple[str, ...]:
     """Return the redacted arguments that fit ARGV_BYTES_MAX, with "…" for what was left out."""
     kept: list[str] = []
     size = 0
-    for argument in redact_argv(argv):
+    for argument in redact(argv[:ARGUMENTS_MAX]):
         size += len(argument.encode()) + 3
         if size > ARGV_BYTES_MAX:
             return (*kept, "…")

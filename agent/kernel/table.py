@@ -4,7 +4,10 @@ Which message may cross at all is the boundary table of agent/ipc/messages.py; h
 has one method of the plane. A request that the plane refuses is answered Failed with its reason.
 """
 
+import contextlib
+import dataclasses
 import logging
+import os
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -35,6 +38,7 @@ from agent.kernel.errors import RunRefused
 from agent.kernel.plane import Plane
 from agent.model.flow import Attribution, Endpoint, Unattributed
 from agent.model.ids import RunId
+from agent.model.loop import Initiator
 from agent.model.reason import Reason
 
 PAGE_BYTES = FRAME_BYTES_MAX // 2  # of a listing; a run or process is far smaller than the rest
@@ -68,9 +72,11 @@ class Table:
             case Attribute(mark, address, port):
                 return self._attribute(sender, mark, Endpoint(address, port))
             case CreateRun(run_id, loop, initiator, argv, started_ms):
-                return RunCreated(plane.create_run(run_id, loop, initiator, argv, started_ms))
+                return RunCreated(
+                    plane.create_run(run_id, loop, _seen(initiator), argv, started_ms)
+                )
             case RegisterCgroup(run_id, loop, initiator, path, adopt, started_ms):
-                run = plane.register_cgroup(run_id, loop, initiator, path, adopt, started_ms)
+                run = plane.register_cgroup(run_id, loop, _seen(initiator), path, adopt, started_ms)
                 return RunCreated(run)
             case Admit(run_id):
                 plane.admit(run_id, _one(received.fds))
@@ -110,6 +116,15 @@ class Table:
                 return Attributed(attribution, None)
             case Unattributed() as unattributed:
                 return Attributed(None, unattributed)
+
+
+def _seen(initiator: Initiator) -> Initiator:
+    """Add the program that asks, which only root may look up; it waits for our answer."""
+    if initiator.exe:
+        return initiator
+    with contextlib.suppress(OSError):  # it is gone, or a kernel thread: the rest still tells who
+        return dataclasses.replace(initiator, exe=os.readlink(f"/proc/{initiator.pid}/exe"))
+    return initiator
 
 
 def _fitting(items: Sequence[object]) -> int:

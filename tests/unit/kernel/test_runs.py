@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.kernel import abi
+from agent.kernel.argv import ARGUMENTS_MAX
 from agent.kernel.config import PlaneConfig
 from agent.kernel.events import Emptied, parse_event
 from agent.kernel.flows import canonical_address, canonical_text
-from agent.kernel.redact import ARGUMENTS_MAX
 from agent.kernel.runs import (
     ARGV_BYTES_MAX,
     RunTable,

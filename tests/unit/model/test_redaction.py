@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.broker.redact import (
+from agent.model.redaction import (
     ARGUMENT_CHARACTERS_MAX,
     ARGUMENTS_MAX,
     CUT,
@@ -21,6 +21,8 @@ LINES = [
     ["curl", f"https://bob:{CANARY}@x/y"],
     ["curl", f"https://x/y?access_token={CANARY}&z=1"],
     ["mysql", f"--password={CANARY}"],
+    ["psql", f"postgresql://u:{CANARY}@db/x"],
+    ["git", "-c", f"http.extraheader=Authorization: basic {CANARY}"],
     ["tool", "--api-key", CANARY],
     ["tool", "--token", CANARY, "go"],
     ["env", f"AWS_SECRET_ACCESS_KEY={CANARY}", "aws"],
