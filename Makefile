@@ -64,6 +64,7 @@ format: $(VENV)/.test  ## put the code into the one format
 # --- what is built --------------------------------------------------------------------------------
 
 venv: $(VENV)/.test  ## the virtual environment, with what tests need
+	@:
 
 $(VENV)/bin/python:
 	@$(call say,Virtual environment from $(PYTHON))

@@ -16,7 +16,7 @@ DAEMON, COLLECTOR = "loopwarden.service", "loopwarden-collector.service"
 HARDENING = {
     "NoNewPrivileges": ("yes", "yes"),
     "ProtectSystem": ("strict", "strict"),
-    "ReadWritePaths": ("/sys/fs/bpf /sys/fs/cgroup /run/loopwarden /run/loopwarden-host", ""),
+    "ReadWritePaths": ("/sys/fs/bpf /sys/fs/cgroup /run/loopwarden", ""),
     "ProtectHome": ("read-only", "yes"),
     "ProtectProc": ("", "invisible"),
     "ProtectControlGroups": ("", "yes"),

@@ -39,6 +39,7 @@ PACKAGES = (
     "iproute2",
     "libbpf1",
     "make",
+    "nftables",
     "nginx",
     "openssl",
     "procps",

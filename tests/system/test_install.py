@@ -227,6 +227,30 @@ def test_no_secret_is_in_the_journal(host: Container) -> None:
     assert TOKEN not in host.journal(lines=100_000)
 
 
+LEFTOVERS = """
+find /sys/fs/bpf -mindepth 1 -not -name '*.debug'
+nft list tables
+ip -4 route show table local proto 76
+ip -6 route show table local proto 76
+find /sys/fs/cgroup/loopwarden.slice -mindepth 1 -type d 2>/dev/null || true
+"""
+
+
+@pytest.mark.parametrize("python", ["", "/usr/lib/loopwarden/bin/python"])
+def test_kernel_state_can_be_cleaned(host: Container, python: str) -> None:
+    """A host without its daemon is freed, with our Python and without any; then it serves."""
+    host.shell("systemctl kill --signal=KILL loopwarden; systemctl stop loopwarden")
+    before = host.shell(LEFTOVERS).stdout
+    assert "links/connect4" in before
+    assert "table inet loopwarden" in before
+    assert "198.18.0.0/15" in before
+    said = host.shell(f"/src/.ci/clean-kernel-state {python}").stdout
+    assert "loopwarden" in said
+    assert host.shell(LEFTOVERS).stdout == ""
+    host.run("systemctl", "start", "loopwarden")
+    assert host.run("loopwarden", "run", "--loop", "job", "--", *curl()).stdout == "hello\n"
+
+
 def test_uninstalling_leaves_nothing_of_the_program(host: Container) -> None:
     """After `make uninstall` there is no pin, no table, no slice and no command left."""
     host.shell("make -C /src uninstall", timeout_s=90)
