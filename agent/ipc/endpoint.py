@@ -16,12 +16,14 @@ from typing import TypeVar
 
 import msgspec
 
-from agent.ipc.messages import BOUNDARIES, FRAME_BYTES_MAX, Failed, Message
+from agent.ipc.messages import BOUNDARIES, FRAME_BYTES_MAX, WITH_FDS, Failed, Message
 from agent.model.reason import Reason
 
 FDS_MAX = 32
 QUEUED_FRAMES_MAX = 16_384  # unsent frames; past it the peer is taken for dead
 READS_A_TURN_MAX = 64
+_LOST = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # an int: IntFlag costs a microsecond a frame
+_ANCILLARY_BYTES = socket.CMSG_LEN(FDS_MAX * array.array("i").itemsize)
 SOCKET_BUFFER_BYTES = 4_194_304
 
 Reply = TypeVar("Reply", bound=Message)
@@ -53,15 +55,15 @@ class Received:
         self.fds = fds
 
     def reply(self, message: Message) -> None:
-        """Answer the request (a notice has no number, and this is then an error of ours)."""
+        """Answer the request. One that came as a notice, without a number, ends its sender."""
         if self._number == 0:
-            raise AssertionError("a notice is not answered")
+            self._endpoint.end_peer(f"{type(self.message).__name__} without a number to answer")
+            return
         self._endpoint.send_frame(self._number, is_reply=True, message=message, fds=())
 
     def close_fds(self) -> None:
         """Close what came with the message and was not taken."""
-        for fd in self.fds:
-            os.close(fd)
+        _close_all(self.fds)
 
 
 Receiver = Callable[[Received], Awaitable[None] | None]
@@ -107,6 +109,7 @@ class Endpoint:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent: collections.deque[tuple[bytes, tuple[int, ...]]] = collections.deque()
         self._next_number = 1
+        self._reads = 1  # frames to read in the next turn
         self.closed = False
         self._event_loop.add_reader(self._sock.fileno(), self._readable)
 
@@ -180,13 +183,16 @@ class Endpoint:
         self._event_loop.remove_writer(self._sock.fileno())
         self._sock.close()
         for _, fds in self._unsent:
-            for fd in fds:
-                os.close(fd)
+            _close_all(fds)
         self._unsent.clear()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(PeerGone(f"{self._peer} is gone"))
         self._waiting.clear()
+
+    def end_peer(self, why: str) -> None:
+        """The peer broke a rule of the boundary: close, and tell on_closed why."""
+        self._fail(why)
 
     def _fail(self, why: str) -> None:
         if not self.closed:
@@ -215,35 +221,43 @@ class Endpoint:
                 if not self._write(frame, fds):
                     return
                 self._unsent.popleft()
-                for fd in fds:
-                    os.close(fd)
+                _close_all(fds)
             self._event_loop.remove_writer(self._sock.fileno())
 
     def _readable(self) -> None:
-        for _ in range(READS_A_TURN_MAX):
+        """Read what is there, a little more each time that it was not all.
+
+        The event loop tells again of what was left, and asking for a frame that is not there
+        costs as much as one that is.
+        """
+        for count in range(self._reads):
             try:
-                frame, fds, flags, _ = socket.recv_fds(self._sock, FRAME_BYTES_MAX, FDS_MAX)
+                frame, ancillary, flags, _ = self._sock.recvmsg(FRAME_BYTES_MAX, _ANCILLARY_BYTES)
             except BlockingIOError:
+                self._reads = max(1, count)
                 return
             except OSError:
-                frame, fds, flags = b"", [], 0
-            if not frame:
-                self._fail("closed by peer")
+                frame, ancillary, flags = b"", [], 0
+            fds = _descriptors(ancillary) if ancillary else ()
+            if not frame or flags & _LOST:
+                _close_all(fds)
+                self._fail("frame over the limit" if frame else "closed by peer")
                 return
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                self._fail("frame over the limit")
-                return
-            self._take(frame, tuple(fds))
+            self._take(frame, fds)
             if self.closed:
                 return
+        self._reads = min(2 * self._reads, READS_A_TURN_MAX)
 
     def _take(self, frame: bytes, fds: tuple[int, ...]) -> None:
         try:
             number, is_reply, message = self._decoder.decode(frame)
         except msgspec.MsgspecError as error:
-            for fd in fds:
-                os.close(fd)
+            _close_all(fds)
             self._fail(f"frame is not of the boundary: {error}")
+            return
+        if fds and (is_reply or not isinstance(message, WITH_FDS)):
+            _close_all(fds)
+            self._fail(f"descriptors with {type(message).__name__}, which takes none")
             return
         if is_reply:
             future = self._waiting.pop(number, None)
@@ -259,3 +273,17 @@ class Endpoint:
     async def _run(self, awaitable: Awaitable[None]) -> None:
         with contextlib.suppress(PeerGone):  # nobody is left to answer
             await awaitable
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, ...]:
+    """Return what came by SCM_RIGHTS; a torn last one is cut off (cmsg(3))."""
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return tuple(fds)
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -348,6 +348,9 @@ class ReporterState(Message, frozen=True):
     connected: bool
 
 
+# What may come with file descriptors; with anything else they end the peer.
+WITH_FDS = (Wire, Listeners, Admit)
+
 ToRole = Wire | Drain | Listeners
 FromRole = Ready | Pulse
 

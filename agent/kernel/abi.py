@@ -7,6 +7,9 @@ ABI = 1
 CHAIN_MAX = 8
 EXE_MAX = 256
 ARGV_MAX = 512
+# A run is at most so deep below the mount; the programs search twice as many levels, since the
+# mount of a container is itself below the real root.
+RUN_LEVEL_MAX = 16
 RUNS_MAX = 4096
 FLOWS_MAX = 8192
 PROCS_MAX = 16384

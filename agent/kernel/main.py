@@ -30,6 +30,7 @@ from agent.kernel.supervisor import Supervisor, listeners
 from agent.kernel.table import Table
 from agent.model import audit
 from agent.runtime import confine, log
+from agent.runtime.clock import boot_ns
 from agent.runtime.notify import notify, watchdog_interval_s
 
 VERIFY_INTERVAL_S = 1.0
@@ -145,6 +146,8 @@ class _Daemon:
                 logger.error("%s", detail)
                 self._notify_broker(Alarm(audit.Alarm.LOCK_MISSING, detail, None))
             self._events()
+            for run_id in self._plane.emptied():  # the broker ends a run once, however often told
+                self._notify_broker(RunEmptied(run_id, boot_ns()))
             if self._supervisor.healthy():
                 notify(WATCHDOG="1")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from agent.ipc.messages import Layer, Layers
-from agent.kernel import admission, migrate, nft, objects
+from agent.kernel import abi, admission, migrate, nft, objects
 from agent.kernel.cgroups import CgroupTree, own_cgroup
 from agent.kernel.config import PlaneConfig
 from agent.kernel.errors import PlaneError, RunRefused
@@ -19,7 +19,7 @@ from agent.kernel.processes import ProcessBook
 from agent.kernel.runs import RunTable, fresh_tag
 from agent.kernel.sockets import netns_cookie
 from agent.model.flow import Attribution, Endpoint, Process, Tier, Unattributed
-from agent.model.ids import LoopName, RunId
+from agent.model.ids import LoopName, RunId, decode_ulid
 from agent.model.loop import Initiator, Run
 from agent.model.reason import Reason
 
@@ -45,6 +45,9 @@ class Plane:
         self._guard = Guard(config, tree, maps)
         self._runs = RunTable(maps)
         self._runs.reload()
+        self._inhabited: set[RunId] = set()
+        for run in self._runs.all():
+            self._note_inhabited(run)
         self._book = ProcessBook(maps.procs)
         self._events = EventReader(maps, self._runs)
         self._attributor = Attributor(maps, self._runs, config.mark_base, self._book)
@@ -118,7 +121,8 @@ class Plane:
         argv: tuple[str, ...],
         started_ms: int,
     ) -> Run:
-        """Make cgroup, tag and map entries. Raises RunRefused."""
+        """Make cgroup, tag and map entries. Raises RunRefused, ValueError (the id is no id)."""
+        decode_ulid(run_id)  # it becomes a part of a path
         path = str(PurePosixPath(self.config.slice_path) / f"run-{run_id}")
         if self._runs.by_id(run_id) is not None or self.tree.exists(path):
             raise RunRefused(Reason.INTERNAL, f"run {run_id} exists already")
@@ -163,6 +167,9 @@ class Plane:
             path = self.tree.path_of(path)
         except (OSError, ValueError) as error:
             raise RunRefused(Reason.INTERNAL, f"no such cgroup: {path}") from error
+        if self.tree.level(path) > abi.RUN_LEVEL_MAX:
+            detail = f"{path} is more than {abi.RUN_LEVEL_MAX} levels deep"
+            raise RunRefused(Reason.LIMIT_EXCEEDED, detail)
         self._refuse_overlap(path)
         admission.check_members(self.tree, path)
         run = Run(
@@ -176,6 +183,7 @@ class Plane:
             admission.check_members(self.tree, path)
             admission.cut_sockets(self.tree, path, listeners=False)
             self._refence()
+            self._note_inhabited(run)
         except (RunRefused, OSError) as error:
             self._release(run)
             if isinstance(error, RunRefused):
@@ -205,6 +213,7 @@ class Plane:
             admission.admit(self.tree, self.maps, run, pidfd)
         except OSError as error:
             raise RunRefused(Reason.INTERNAL, f"admission failed: {error}") from error
+        self._inhabited.add(run_id)
 
     def freeze(self, run_id: RunId) -> None:
         """Set the REVOKED bit only: packets stop, sockets stay. Raises RunRefused, OSError."""
@@ -225,6 +234,7 @@ class Plane:
     def remove(self, run_id: RunId) -> None:
         """Forget a run; a launched one must be empty. Raises RunRefused."""
         run = self._known(run_id)
+        self._inhabited.discard(run_id)
         if run.tier is Tier.REGISTERED:
             self._release(run)
             return
@@ -267,6 +277,18 @@ class Plane:
         """Return what cgroup.events says: the cross-check of Emptied. Raises RunRefused."""
         return self.tree.populated(self._known(run_id).cgroup_path)
 
+    def emptied(self) -> tuple[RunId, ...]:
+        """Return the runs that had a process and have none: the cross-check of Emptied.
+
+        The event can be lost (a full ring, no broker to tell), what cgroup.events says cannot.
+        Every run is returned again until it is removed. A run costs about 20 µs.
+        """
+        return tuple(run_id for run_id in self._inhabited if not self.populated(run_id))
+
+    def _note_inhabited(self, run: Run) -> None:
+        if self.tree.populated(run.cgroup_path):
+            self._inhabited.add(run.run_id)
+
     def verify(self) -> tuple[Repair, ...]:
         """Look whether all of ours is still there, repair what is not. For a 1 s watchdog."""
         return self._guard.verify(self._programs)
@@ -289,9 +311,9 @@ class Plane:
         layers.append(Layer("identity tag", True, True, detail))
         return layers
 
-    def probe(self) -> Layers:
-        """Probe each layer with real packets in a throw-away run; takes up to 5 s (blocking)."""
-        layers = [*self._layers(), *probe_layers(self)]
+    async def probe(self) -> Layers:
+        """Probe each layer with real packets in a throw-away run; takes up to 10 s."""
+        layers = [*self._layers(), *await probe_layers(self)]
         return Layers(tuple(layers), self.maps.counters())
 
     def _known(self, run_id: RunId) -> Run:

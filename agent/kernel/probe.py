@@ -1,18 +1,16 @@
 """The doctor's probe: one process in a throw-away run tries each way out, and says what it got."""
 
+import asyncio
 import contextlib
 import json
 import os
-import select
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from agent.ipc.messages import Layer
 from agent.kernel.errors import RunRefused
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 
 PROBE_LOOP = LoopName("loopwarden-doctor")
 PROBE_WAIT_S = 5.0  # the child's answers come at once; past this the layer counts as absent
+EMPTY_TRIES, EMPTY_WAIT_S = 200, 0.005
 TARGET_PORT = 9
 _EPERM, _REFUSED = 1, 111
 
@@ -83,13 +82,15 @@ class _Answers:
     frozen: bool
 
 
-def probe_layers(plane: "Plane") -> list[Layer]:
+async def probe_layers(plane: "Plane") -> list[Layer]:
     """Return one Layer for each way out. A probe that itself fails is an absent layer."""
     try:
         with _stand_in(plane.config.proxy_port):
-            answers = _ask_run(plane)
-            fenced = _ask_fence(plane)
-    except (OSError, ValueError, RunRefused, subprocess.SubprocessError) as error:
+            answers = await _ask_run(plane)
+            fenced = await _ask_fence(plane)
+    except TimeoutError:
+        return [Layer("probe", True, False, f"no answer within {PROBE_WAIT_S:.0f} s")]
+    except (OSError, ValueError, RunRefused) as error:
         return [Layer("probe", True, False, f"the probe failed: {error}")]
     return [*_judge_tcp(answers), *_judge_rest(plane, answers), *_judge_fence(fenced)]
 
@@ -113,84 +114,79 @@ def _target(plane: "Plane") -> tuple[str, str]:
     return four, six
 
 
-def _start(code: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", code, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        close_fds=True,
-    )
+@contextlib.asynccontextmanager
+async def _child(code: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Yield a started child; within PROBE_WAIT_S in all, and ended afterwards.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    command = (sys.executable, "-I", "-S", "-c", code, *arguments)
+    child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=null)
+    try:
+        async with asyncio.timeout(PROBE_WAIT_S):
+            yield child
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
 
 
-def _say(child: subprocess.Popen[str]) -> None:
+def _say(child: asyncio.subprocess.Process) -> None:
     assert child.stdin is not None
-    child.stdin.write("go\n")
-    child.stdin.flush()
+    child.stdin.write(b"go\n")
 
 
-def _line(child: subprocess.Popen[str], deadline: float) -> str:
-    stream: IO[str] | None = child.stdout
-    assert stream is not None
-    left = max(0.0, deadline - time.monotonic())
-    if not select.select([stream], [], [], left)[0]:
-        raise subprocess.TimeoutExpired("probe", PROBE_WAIT_S)
-    return stream.readline()
+async def _line(child: asyncio.subprocess.Process) -> str:
+    assert child.stdout is not None
+    return (await child.stdout.readline()).decode()
 
 
-def _end(child: subprocess.Popen[str]) -> None:
-    child.kill()
-    child.wait()
-    for stream in (child.stdin, child.stdout):
-        if stream is not None:
-            stream.close()
-
-
-def _ask_run(plane: "Plane") -> _Answers:
+async def _ask_run(plane: "Plane") -> _Answers:
     initiator = Initiator(os.geteuid(), "root", os.getpid(), "", "", "")
     run_id = RunId(fresh_ulid())
     run = plane.create_run(run_id, PROBE_LOOP, initiator, ("probe",), unix_ms())
-    deadline = time.monotonic() + PROBE_WAIT_S
-    child = _start(_CHILD, *_target(plane), str(TARGET_PORT), str(plane.config.mark_base))
+    marks = (str(TARGET_PORT), str(plane.config.mark_base))
     try:
-        _line(child, deadline)  # it has made the socket that must turn out foreign
-        pidfd = os.pidfd_open(child.pid)
-        try:
-            plane.admit(run.run_id, pidfd)
-        finally:
-            os.close(pidfd)
-        _say(child)
-        ways: dict[str, object] = json.loads(_line(child, deadline))
-        before = plane.maps.counters()["revoked"]
-        plane.freeze(run.run_id)
-        _say(child)
-        _line(child, deadline)
-        frozen = plane.maps.counters()["revoked"] > before
+        async with _child(_CHILD, *_target(plane), *marks) as child:
+            await _line(child)  # it has made the socket that must turn out foreign
+            pidfd = os.pidfd_open(child.pid)
+            try:
+                plane.admit(run.run_id, pidfd)
+            finally:
+                os.close(pidfd)
+            _say(child)
+            ways: dict[str, object] = json.loads(await _line(child))
+            before = plane.maps.counters()["revoked"]
+            plane.freeze(run.run_id)
+            _say(child)
+            await _line(child)
+            frozen = plane.maps.counters()["revoked"] > before
     finally:
-        _end(child)
-        _wait_empty(plane, run.run_id, time.monotonic() + 1.0)
+        await _wait_empty(plane, run.run_id)
         plane.remove(run.run_id)
     return _Answers(ways, frozen)
 
 
-def _wait_empty(plane: "Plane", run_id: RunId, deadline: float) -> None:
-    while plane.populated(run_id) and time.monotonic() < deadline:
-        select.select((), (), (), 0.005)
+async def _wait_empty(plane: "Plane", run_id: RunId) -> None:
+    """Wait until the kernel has let go of the dead child, up to a second."""
+    for _ in range(EMPTY_TRIES):
+        if not plane.populated(run_id):
+            return
+        await asyncio.sleep(EMPTY_WAIT_S)
 
 
-def _ask_fence(plane: "Plane") -> list[int]:
+async def _ask_fence(plane: "Plane") -> list[int]:
     """Dial from a cgroup in the slice that is no run: BPF lets it pass, only nft holds it."""
     path = str(PurePosixPath(plane.config.slice_path) / f"probe-{os.getpid()}")
     plane.tree.create(path)
-    child = _start(_FENCE_CHILD, *_target(plane), str(TARGET_PORT))
-    deadline = time.monotonic() + PROBE_WAIT_S
     try:
-        plane.tree.move(path, child.pid)
-        _say(child)
-        return [int(_line(child, deadline)) for _ in range(2)]
+        async with _child(_FENCE_CHILD, *_target(plane), str(TARGET_PORT)) as child:
+            plane.tree.move(path, child.pid)
+            _say(child)
+            return [int(await _line(child)) for _ in range(2)]
     finally:
-        _end(child)
         plane.tree.remove(path)
 
 

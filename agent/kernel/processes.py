@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.kernel import abi
-from agent.kernel.maps import Map
 from agent.kernel.argv import split_argv
+from agent.kernel.maps import Map
 from agent.model.flow import Process
 from agent.runtime.clock import monotonic_ns
 

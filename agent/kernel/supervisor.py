@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class Supervisor:
         config_path: Path,
         roles: tuple[RoleSpec, ...],
         *,
-        receive: Callable[[str, Received], None],
+        receive: Callable[[str, Received], Awaitable[None] | None],
         on_started: Callable[[str, Endpoint], None],
         on_died: Callable[[str, str], None],
         on_fault: Callable[[], None],
@@ -186,7 +186,7 @@ class Supervisor:
                 own.notify(Wire(other.name), (left.fileno(),))
                 peer.notify(Wire(role.name), (right.fileno(),))
 
-    def _take(self, name: str, received: Received) -> None:
+    def _take(self, name: str, received: Received) -> Awaitable[None] | None:
         child = self._children[name]
         match received.message:
             case Ready():
@@ -195,7 +195,8 @@ class Supervisor:
             case Pulse():
                 child.pulse_ns = monotonic_ns()
             case _:
-                self._receive(name, received)
+                return self._receive(name, received)
+        return None
 
     def _gone(self, name: str, why: str) -> None:
         """The role closed its end or broke the rules: its process has no business living on."""

@@ -4,11 +4,12 @@ Which message may cross at all is the boundary table of agent/ipc/messages.py; h
 has one method of the plane. A request that the plane refuses is answered Failed with its reason.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -52,9 +53,12 @@ class Table:
     def __init__(self, plane: Plane, notify_broker: Callable[[Message], None]) -> None:
         self._plane = plane
         self._notify_broker = notify_broker
+        self._probing = asyncio.Lock()  # one at a time: each may stand in on the proxy's port
 
-    def receive(self, sender: str, received: Received) -> None:
-        """Do one request and answer it."""
+    def receive(self, sender: str, received: Received) -> Awaitable[None] | None:
+        """Do one request and answer it; a probe takes seconds, and is answered when it is done."""
+        if isinstance(received.message, Probe):
+            return self._probe(received)
         try:
             reply = self._answer(sender, received)
         except RunRefused as error:
@@ -62,9 +66,16 @@ class Table:
         except OSError as error:
             logger.warning("%s: %s", type(received.message).__name__, error)
             reply = Failed(Reason.INTERNAL, f"{type(received.message).__name__}: {error}")
+        except ValueError as error:  # an address, id or path that is none
+            reply = Failed(Reason.PROTOCOL_ERROR, f"{type(received.message).__name__}: {error}")
         finally:
             received.close_fds()
         received.reply(reply)
+        return None
+
+    async def _probe(self, received: Received) -> None:
+        async with self._probing:
+            received.reply(await self._plane.probe())
 
     def _answer(self, sender: str, received: Received) -> Message:
         plane = self._plane
@@ -91,8 +102,6 @@ class Table:
                 return Runs(tuple(later[: (fits := _fitting(later))]), more=fits < len(later))
             case RunTree(run_id, after_pid):
                 return self._tree(run_id, after_pid)
-            case Probe():
-                return plane.probe()
             case KernelStatus():
                 return plane.status()
             case other:

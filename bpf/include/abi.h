@@ -8,7 +8,7 @@
 #define LW_ABI 1
 
 #define LW_CHAIN_MAX 8	  /* processes in a flow record; more ancestors are left out */
-#define LW_LEVELS_MAX 16  /* cgroup levels searched; a run deeper than this is not seen */
+#define LW_LEVELS_MAX 32  /* cgroup levels searched; a run deeper than this is not seen */
 #define LW_PIDNS_MAX 4	  /* pid namespace levels searched for the daemon's */
 #define LW_EXE_MAX 256	  /* bytes with the final 0 */
 #define LW_ARGV_MAX 512	  /* bytes, arguments divided by 0 */

@@ -1,5 +1,6 @@
 """Runs inside new pid, mount and cgroup namespaces (as in a container): prints what it saw."""
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def main() -> None:
     )
     plane = Plane.open(config)
     try:
-        absent = [one.name for one in plane.probe().layers if not one.present]
+        absent = [one.name for one in asyncio.run(plane.probe()).layers if not one.present]
         bench = Bench(plane)
         child = bench.python(bench.run(), "s=socket.create_connection(('198.18.7.7',80))")
         whose = bench.arrive().attributed()

@@ -15,8 +15,8 @@ from tests.kernel.bench import Bench
 
 PROGRAMS = {
     "bind4", "bind6", "cgroup_attach", "cgroup_populated", "connect4", "connect6", "egress",
-    "ingress", "procs_exec", "procs_exit", "procs_fork", "recvmsg4", "recvmsg6", "sendmsg4", "sendmsg6",
-    "setsockopt", "sock_create", "tag_newtask",
+    "ingress", "procs_exec", "procs_exit", "procs_fork", "recvmsg4", "recvmsg6", "sendmsg4",
+    "sendmsg6", "setsockopt", "sock_create", "tag_newtask",
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The doctor: every layer present as shipped, and absent layers are seen as absent."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from tests.kernel.bench import Bench
 
 
 def _absent(plane: Plane) -> set[str]:
-    absent = [one for one in plane.probe().layers if one.claimed and not one.present]
+    absent = [one for one in asyncio.run(plane.probe()).layers if one.claimed and not one.present]
     return {one.name for one in absent}
 
 

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from agent.kernel import abi
 from agent.kernel.errors import RunRefused
 from agent.kernel.plane import Plane
 from agent.model.flow import Evidence, Tier
@@ -165,3 +166,20 @@ def test_a_run_with_processes_is_not_removed(bench: Bench) -> None:
     assert not bench.plane.tree.exists(run.cgroup_path)
     with pytest.raises(RunRefused):
         bench.plane.remove(run.run_id)
+
+
+def test_how_deep_a_registered_cgroup_may_be(bench: Bench) -> None:
+    """At the limit its processes are governed; one level deeper is refused, not unseen."""
+    path = bench.plane.config.attach_cgroup
+    while bench.plane.tree.level(path) < abi.RUN_LEVEL_MAX:
+        path += "/d"
+        bench.plane.tree.create(path)
+    bench.plane.tree.create(f"{path}/d")
+    with pytest.raises(RunRefused) as refused:
+        _register(bench, f"{path}/d")
+    assert refused.value.reason is Reason.LIMIT_EXCEEDED
+    run = _register(bench, path, adopt=True)
+    below = f"{path}/d" + "/d" * 20  # and however deep below it
+    bench.plane.tree.create(below)
+    bench.python(below, "s=socket.create_connection(('198.18.7.7',80))")
+    assert bench.arrive().attributed().run_id == run.run_id

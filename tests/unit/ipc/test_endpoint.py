@@ -27,6 +27,7 @@ from agent.ipc.messages import (
     Drain,
     Failed,
     ListRuns,
+    Message,
     Ready,
     RunEmptied,
     Runs,
@@ -255,5 +256,49 @@ def test_a_gone_peer_is_told_once() -> None:
         assert [received.message for received in ends.at_kernel] == [Ready()]
         with pytest.raises(PeerGone):
             ends.kernel.notify(Drain(1.0))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("message", [Ready(), ListRuns()])
+def test_descriptors_with_a_message_that_takes_none_end_the_peer(message: Message) -> None:
+    """A hostile role cannot fill another's descriptor table: they are closed, and so is the end."""
+
+    async def scenario() -> None:
+        ends = Ends()
+        before = set(os.listdir("/proc/self/fd"))
+        ends.broker.notify(message, [0] * 32)
+        await until(lambda: ends.closed)
+        assert "takes none" in ends.closed[0]
+        assert ends.kernel.closed
+        assert not ends.at_kernel
+        assert len(os.listdir("/proc/self/fd")) < len(before)
+        ends.close()
+
+    asyncio.run(scenario())
+
+
+def test_descriptors_with_a_reply_end_the_peer() -> None:
+    """Replies carry none."""
+
+    async def scenario() -> None:
+        ends = Ends()
+        ends.broker.send_frame(7, is_reply=True, message=Ready(), fds=[0])
+        await until(lambda: ends.closed)
+        assert "takes none" in ends.closed[0]
+        ends.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_request_without_a_number_ends_its_sender() -> None:
+    """It can't be answered: against the rules, not an error of the one who was asked."""
+
+    async def scenario() -> None:
+        ends = Ends(lambda received: received.reply(Runs(())))
+        ends.broker.notify(ListRuns())
+        await until(lambda: ends.closed)
+        assert "ListRuns without a number" in ends.closed[0]
+        ends.close()
 
     asyncio.run(scenario())
