@@ -120,7 +120,8 @@ class Ending:
             self._drained, self._touched_ns = 0, self._now
             self._go_on()
         elif exchange.closing or not exchange.body.done:
-            self._finish(reason)
+            # what is still open upstream then is clean, and of use to the run's next connection
+            self._finish(reason, reusable=exchange.answered and exchange.body.done)
         else:
             self._exchange = None
             self._phase = Phase.IDLE
