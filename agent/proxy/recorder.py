@@ -1,6 +1,10 @@
-"""Records of a worker on their way to the reporter: batched by event-loop turn, none dropped.
+"""Records of a worker on their way to the reporter: batched, none dropped.
 
-An intent is answered when the reporter says that it is as durable as its target asks. Outcomes,
+An intent is answered when the reporter says that it is as durable as its target asks. The intents
+of one turn of the event loop share a frame, and so do those that come while the frame before is
+not durable yet: the busier the worker or the slower the disk, the larger the frames. When many
+wait for the disk, a frame waits GATHER_S for more: it saves a flush, its acknowledgement, and the
+turns that these wake. Outcomes,
 refusals and session events are sent without waiting, a little later than intents so that they
 share a frame with the next one. Every frame is kept until the reporter acknowledged it, and sent
 again to a reporter that replaced a dead one: an event may then be recorded twice, never lost by us.
@@ -24,7 +28,9 @@ from agent.model.grant import Durability
 INTENTS_WAITING_MAX = 4_096  # one past it is answered "failed" at once
 UNACKNOWLEDGED_BYTES_MAX = 16 << 20  # at it, intents fail and no new connection is accepted
 INTENT_TIMEOUT_S = 10.0  # an intent that is not durable by then has failed
-OUTCOME_DELAY_S = 0.002  # how long an event that nobody waits for may wait for company
+OUTCOME_DELAY_S = 0.005  # how long an event that nobody waits for may wait for company
+GATHER_S = 0.001  # how long intents for the disk wait for company ...
+GATHER_INTENTS_MIN = 4  # ... when the frame before had so many
 FRAME_OVERHEAD_BYTES = 64
 EVENT_OVERHEAD_BYTES = 32
 EVENT_BYTES_MAX = 48 << 10  # a larger session event is recorded without the argv of its processes
@@ -42,7 +48,7 @@ class _Frame:
     size_bytes: int = FRAME_OVERHEAD_BYTES
     events: list[tuple[str, msgspec.Raw]] = dataclasses.field(default_factory=list)
     waiting: list[Answer] = dataclasses.field(default_factory=list)
-    sent_s: float = 0.0
+    since_s: float = 0.0  # when its first intent came
 
 
 class Recorder:
@@ -59,6 +65,8 @@ class Recorder:
         self._unacknowledged_bytes = 0
         self._acknowledged = asyncio.Event()
         self._intents_waiting = 0
+        self._awaited: dict[Durability, int] = {}  # level → the frame in flight that is waited for
+        self._gathered = 0  # intents of the frame that was sent last
         self._next_number = 1
         self._soon: asyncio.Handle | None = None
         self._late: asyncio.TimerHandle | None = None
@@ -88,6 +96,7 @@ class Recorder:
     def unwired(self) -> None:
         """The reporter is gone: every intent that waits has failed."""
         self._reporter = None
+        self._awaited.clear()
         self._fail_all()
 
     def spool_state(self, state: SpoolState) -> None:
@@ -128,10 +137,12 @@ class Recorder:
             self._event_loop.call_soon(answer, False)
             return
         frame = self._append(event, level)
+        if not frame.waiting:
+            frame.since_s = self._event_loop.time()
         frame.waiting.append(answer)
         self._intents_waiting += 1
-        if self._soon is None:
-            self._soon = self._event_loop.call_soon(self.flush)
+        if self._soon is None and level not in self._awaited:
+            self._flush_soon(level)
 
     def durable(self, message: Durable) -> None:
         """The reporter acknowledges frames up to a number.
@@ -161,6 +172,21 @@ class Recorder:
         self._unacknowledged.extendleft(reversed(kept))
         self._acknowledged.set()
         self._judge_fullness()
+        self._release(level, number)
+
+    def _release(self, level: Durability, number: int) -> None:
+        """Let the frame go that waited for this one, with what comes in the rest of the turn."""
+        if self._awaited.get(level, number + 1) > number:
+            return
+        del self._awaited[level]
+        if self._soon is None and self._open is not None and self._open.waiting:
+            self._flush_soon(self._open.level)
+
+    def _flush_soon(self, level: Durability) -> None:
+        if level is Durability.DISK and self._gathered >= GATHER_INTENTS_MIN:
+            self._soon = self._event_loop.call_later(GATHER_S, self.flush)
+        else:
+            self._soon = self._event_loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Send what is gathered."""
@@ -173,7 +199,9 @@ class Recorder:
 
     def _flush_late(self) -> None:
         self._late = None
-        self.flush()
+        frame = self._open
+        if frame is not None and not (frame.waiting and frame.level in self._awaited):
+            self.flush()
 
     def _append(self, event: AuditEvent, level: Durability) -> _Frame:
         kind, body = pack_event(event)
@@ -201,10 +229,12 @@ class Recorder:
         self._unacknowledged.append(frame)
         self._unacknowledged_bytes += frame.size_bytes
         self._judge_fullness()
+        if frame.waiting:
+            self._awaited[frame.level] = frame.number
+            self._gathered = len(frame.waiting)
         self._transmit(frame)
 
     def _transmit(self, frame: _Frame) -> None:
-        frame.sent_s = self._event_loop.time()
         if self._reporter is None:
             return  # it is sent when there is a reporter again
         try:
@@ -219,10 +249,11 @@ class Recorder:
         """Fail the intents that wait for too long; look again when the next one would be due."""
         self._expiry = None
         now_s = self._event_loop.time()
-        for frame in self._unacknowledged:
+        waiting = (*self._unacknowledged, *((self._open,) if self._open is not None else ()))
+        for frame in waiting:
             if not frame.waiting:
                 continue
-            left_s = frame.sent_s + INTENT_TIMEOUT_S - now_s
+            left_s = frame.since_s + INTENT_TIMEOUT_S - now_s
             if left_s > 0:
                 self._expiry = self._event_loop.call_later(left_s, self._expire)
                 return
@@ -230,6 +261,8 @@ class Recorder:
 
     def _fail(self, frame: _Frame) -> None:
         answers, frame.waiting = frame.waiting, []
+        if self._awaited.get(frame.level) == frame.number:
+            del self._awaited[frame.level]
         self._intents_waiting -= len(answers)
         for answer in answers:
             self._event_loop.call_soon(answer, False)

@@ -16,8 +16,11 @@ from agent.model.flow import Endpoint as Address
 from agent.model.grant import Durability
 from agent.model.ids import CgroupId, LoopName, OperationId, RunId, SessionId, Tag
 from agent.model.reason import Reason
+from agent.proxy import recorder as recorder_module
 from agent.proxy.recorder import (
     EVENT_BYTES_MAX,
+    GATHER_INTENTS_MIN,
+    GATHER_S,
     INTENTS_WAITING_MAX,
     OUTCOME_DELAY_S,
     UNACKNOWLEDGED_BYTES_MAX,
@@ -88,6 +91,94 @@ def test_the_intents_of_a_turn_share_one_frame() -> None:
         assert case.answers == []
         case.recorder.durable(Durable(1))
         assert case.answers == [(number, True) for number in range(100)]
+
+    on_loop(claim)
+
+
+@pytest.mark.parametrize("level", list(Durability))
+def test_intents_wait_for_the_frame_in_flight(level: Durability) -> None:
+    """While a frame is not durable the next one gathers; it goes when the answer came."""
+
+    async def claim(case: Case) -> None:
+        case.intend(1, level)
+        await asyncio.sleep(0)
+        for number in (2, 3):
+            case.intend(number, level)
+            await asyncio.sleep(OUTCOME_DELAY_S * 2)
+        assert [len(frame.events) for frame in case.ear.frames] == [1]
+        case.recorder.durable(Durable(1))
+        await asyncio.sleep(0)
+        assert [len(frame.events) for frame in case.ear.frames] == [1, 2]
+        case.recorder.durable(Durable(2))
+        assert case.answers == [(1, True), (2, True), (3, True)]
+
+    on_loop(claim)
+
+
+def test_intents_for_less_do_not_wait_for_the_disk() -> None:
+    """A frame for the disk in flight holds up none that asks for less."""
+
+    async def claim(case: Case) -> None:
+        case.intend(1, DISK)
+        await asyncio.sleep(0)
+        case.intend(2, PROCESS)
+        await asyncio.sleep(0)
+        assert [frame.level for frame in case.ear.frames] == [DISK, PROCESS]
+
+    on_loop(claim)
+
+
+@pytest.mark.parametrize("count", [GATHER_INTENTS_MIN - 1, GATHER_INTENTS_MIN])
+def test_many_intents_for_the_disk_wait_for_company(count: int) -> None:
+    """After a frame of GATHER_INTENTS_MIN the next waits GATHER_S; after a smaller one it goes."""
+
+    async def claim(case: Case) -> None:
+        for number in range(count):
+            case.intend(number, DISK)
+        await asyncio.sleep(0)
+        case.recorder.durable(Durable(1))
+        case.intend(count, DISK)
+        await asyncio.sleep(0)
+        assert len(case.ear.frames) == (2 if count < GATHER_INTENTS_MIN else 1)
+        await asyncio.sleep(GATHER_S * 3)
+        assert len(case.ear.frames) == 2
+
+    on_loop(claim)
+
+
+def test_what_waits_behind_a_frame_without_an_answer_fails_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The intents in flight and those behind them fail INTENT_TIMEOUT_S after they came."""
+    monkeypatch.setattr(recorder_module, "INTENT_TIMEOUT_S", 0.05)
+
+    async def claim(case: Case) -> None:
+        case.intend(1)
+        await asyncio.sleep(0.02)
+        case.intend(2)
+        await asyncio.sleep(0.2)
+        assert case.answers == [(1, False), (2, False)]
+        case.intend(3)
+        await asyncio.sleep(0.01)
+        case.recorder.durable(Durable(len(case.ear.frames)))
+        assert case.answers[2:] == [(3, True)]
+
+    on_loop(claim)
+
+
+def test_a_new_reporter_is_not_held_up_by_what_the_old_one_owed() -> None:
+    """What was in flight to a reporter that died holds up nothing for its successor."""
+
+    async def claim(case: Case) -> None:
+        case.intend(1)
+        await asyncio.sleep(0)
+        case.recorder.unwired()
+        case.recorder.wired(cast("Endpoint", case.ear))
+        case.intend(2)
+        await asyncio.sleep(0)
+        case.recorder.durable(Durable(2))
+        await asyncio.sleep(0)
+        assert case.answers == [(1, False), (2, True)]
 
     on_loop(claim)
 
