@@ -18,6 +18,7 @@ from agent.masking.encodings import (
 from agent.model.secret import Secret
 
 MASK = b"*"
+KNOWN_BYTES_MAX = 2 * 1024  # complete data up to this is not searched again when it comes again
 _CUT_ESCAPE = re.compile(rb"(?:%[0-9A-Fa-f]?|\\(?:u0{0,2}|u00[0-9A-Fa-f])?)\Z")
 
 
@@ -28,11 +29,12 @@ class Scrubber:
         ValueError: a secret is too short or too long (agent.masking.encodings has the numbers).
     """
 
-    __slots__ = ("_literals", "_starts", "_tolerant", "tail_bytes_max")
+    __slots__ = ("_known", "_literals", "_starts", "_tolerant", "tail_bytes_max")
 
     def __init__(self, secrets: Sequence[Secret]) -> None:
         forms = [form for secret in secrets for form in literals(secret)]
         self._literals = tuple(dict.fromkeys(forms))
+        self._known = (b"", b"")  # the complete data that came last: heads recur
         self._tolerant = tuple(re.compile(tolerant_pattern(secret)) for secret in secrets)
         self._starts = tuple(re.compile(tolerant_start(secret)) for secret in secrets)
         escaped = ESCAPED_BYTES_MAX * TOLERANT_BYTES_MAX if secrets else 0
@@ -40,8 +42,13 @@ class Scrubber:
 
     def scrub(self, data: bytes) -> bytes:
         """Return complete data without the secrets: each byte of a form becomes MASK."""
+        if data == self._known[0]:
+            return self._known[1]
         spans = self.spans(data)
-        return _masked(data, spans) if spans else data
+        clean = _masked(data, spans) if spans else data
+        if len(data) <= KNOWN_BYTES_MAX:
+            self._known = (data, clean)
+        return clean
 
     def stream(self) -> "ScrubStream":
         """Return the state for one body."""
@@ -87,11 +94,17 @@ class ScrubStream:
         self._held = b""
         self._hit = 0  # how many of the held bytes are of a form that was found already
 
-    def feed(self, data: bytes) -> bytes:
-        """Return what may go on; an end that may begin a secret waits for the next piece."""
+    def feed(self, data: bytes, *, last: bool = False) -> bytes:
+        """Return what may go on; an end that may begin a secret waits for the next piece.
+
+        last: there is no next piece, so that nothing needs to wait.
+        """
         if self._held:
             data = self._held + data
         spans = self._spans(data)
+        if last:
+            self._held = b""
+            return _masked(data, spans) if spans else data
         tail = self._scrubber.tail(data)
         if not spans and tail == len(data):
             self._held = b""

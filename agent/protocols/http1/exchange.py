@@ -233,9 +233,10 @@ class Exchange:
         elif data:
             payload, rest = body.feed(data)
             self.response_bytes += len(payload)
-            self.leftover = bool(rest)
+            if rest:
+                self.leftover = True
             if self._stream is not None:
-                payload = self._stream.feed(payload)
+                payload = self._stream.feed(payload, last=body.done)
             if payload:
                 out.append(serialize_chunk(payload) if self._response_chunked else payload)
         if body.error:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.masking.encodings import SECRET_BYTES_MAX, SECRET_BYTES_MIN, TOLERANT_BYTES_MAX
-from agent.masking.scrubber import Scrubber
+from agent.masking.scrubber import KNOWN_BYTES_MAX, Scrubber
 from agent.model.secret import Secret
 
 TOKEN = b'gho_R4nd+m/T0k=n"with\\quotes'
@@ -156,3 +156,25 @@ def test_no_secrets() -> None:
     """Without a secret nothing is removed or held."""
     stream = Scrubber([]).stream()
     assert stream.feed(b"100% \\") + stream.flush() == b"100% \\"
+
+
+@given(cut=st.integers(0, 60))
+def test_the_last_piece_leaves_nothing_behind(cut: int) -> None:
+    """A secret across the cut is removed, and after the last piece nothing is held."""
+    scrubber = Scrubber([Secret(b"the-last-secret")])
+    data = b"some text before the-last-secret and after, the-last-sec"
+    stream = scrubber.stream()
+    out = stream.feed(data[:cut]) + stream.feed(data[cut:], last=True)
+    assert out == data.replace(b"the-last-secret", b"*" * 15)
+    assert stream.flush() == b""
+
+
+def test_what_comes_again_is_clean_again() -> None:
+    """Complete data that recurs gives the same answer, and other data between is no matter."""
+    scrubber = Scrubber([Secret(b"the-secret")])
+    small, large = b"has the-secret", b"has the-secret" + b"x" * KNOWN_BYTES_MAX
+    for _ in range(2):
+        assert scrubber.scrub(small) == b"has **********"
+        assert scrubber.scrub(b"has none") == b"has none"
+        assert scrubber.scrub(large).startswith(b"has **********x")
+        assert scrubber.scrub(small) == b"has **********"
