@@ -31,6 +31,7 @@ from agent.policy.errors import PolicyError
 
 PROBE_TIMEOUT_S = 120.0
 STATUS_TIMEOUT_S = 5.0
+RUNS_OPEN_MAX = 4  # of a connection, without a process
 
 
 class Api:
@@ -98,6 +99,12 @@ class Api:
     async def _start(self, connection: Connection, request: control.StartRun) -> Reply:
         if request.user:
             _require_root(connection.peer, "run as another user")
+        if len(connection.runs_open) >= RUNS_OPEN_MAX:
+            return Refused(
+                Reason.LIMIT_EXCEEDED,
+                f"{RUNS_OPEN_MAX} runs of this connection have no process yet",
+                "Admit one first.",
+            )
         run = await self._parts.loops.create(connection.peer, request.loop, request.argv)
         if connection.closed:
             self._parts.loops.finish(run.run_id, Reason.DOWNSTREAM_CLOSED)

@@ -39,6 +39,7 @@ from agent.policy.schema import LoopPolicy
 from agent.runtime import clock
 
 RUNS_MAX = 4_096
+RUNS_A_USER_MAX = 1_024  # root is not bounded by it: one user must not use up all
 PATH_BYTES_MAX = 4_095  # Linux PATH_MAX without its end
 FINISH_RETRY_FIRST_S, FINISH_RETRY_MOST_S = 0.1, 5.0
 
@@ -235,6 +236,13 @@ class Loops:
                 Reason.POLICY_DENIED,
                 f"{peer.initiator.user} may not start loop {loop.name}",
                 f"Add {{user: {peer.initiator.user}}} to 'who' of loop {loop.name} in the policy.",
+            )
+        theirs = sum(live.run.initiator.uid == peer.uid for live in self.live.values())
+        if theirs >= RUNS_A_USER_MAX and not peer.is_root:
+            raise RunRefused(
+                Reason.OVERLOADED,
+                f"{RUNS_A_USER_MAX} runs of {peer.initiator.user} are live",
+                "Wait for one to end.",
             )
         if len(self.live) + self._creating >= RUNS_MAX:
             raise RunRefused(Reason.OVERLOADED, f"{RUNS_MAX} runs are live", "Wait for one to end.")

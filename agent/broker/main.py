@@ -57,7 +57,7 @@ def prepare(config: Daemon) -> None:
     config.broker_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.geteuid() == 0:
         for directory in (config.trust_dir, config.broker_dir):
-            os.chown(directory, account.uid, account.gid)
+            os.chown(directory, account.uid, account.gid, follow_symlinks=False)
     group = confine.group_id(config.control_group) if config.control_group else -1
     mode = 0o660 if config.control_group else 0o666
     Prepared.sock = listen(str(config.control_socket), mode, group)

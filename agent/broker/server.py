@@ -21,8 +21,9 @@ from agent.broker.control import (
 from agent.broker.peer import Peer, peer_of
 from agent.model.reason import Reason
 
+# root is bounded by neither: users with many uids (subuid(5)) can't keep it out
 CONNECTIONS_MAX = 512
-CONNECTIONS_A_USER_MAX = 128  # root is not bounded by it
+CONNECTIONS_A_USER_MAX = 128
 FDS_MAX = 4
 BACKLOG = 128
 
@@ -164,9 +165,8 @@ class Server:
             sock.close()
             return
         theirs = sum(each.peer.uid == peer.uid for each in self._connections)
-        if len(self._connections) >= CONNECTIONS_MAX or (
-            theirs >= CONNECTIONS_A_USER_MAX and not peer.is_root
-        ):
+        crowded = len(self._connections) >= CONNECTIONS_MAX or theirs >= CONNECTIONS_A_USER_MAX
+        if crowded and not peer.is_root:
             with contextlib.suppress(OSError):
                 sock.send(encode(_CROWDED))
             sock.close()

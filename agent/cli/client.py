@@ -18,6 +18,7 @@ from agent.broker.control import (
     decode_reply,
     encode,
 )
+from agent.cli.collector_text import clean
 
 Kind = TypeVar("Kind", bound=Reply)
 
@@ -115,5 +116,6 @@ class Client:
                 "loopwarden and loopwardend differ in version: restart loopwarden.service"
             ) from None
         if isinstance(reply, Refused):
-            raise DaemonTrouble(f"{reply.detail}\n  {reply.next_step}".rstrip())
+            lines = f"{reply.detail}\n  {reply.next_step}".rstrip().split("\n")
+            raise DaemonTrouble("\n".join(clean(line) for line in lines))
         return reply

@@ -4,17 +4,18 @@ Order matters: it waits for the word that it is in the run's cgroup with the run
 the namespace, the user, the powers, and at last becomes the command.
 """
 
+import contextlib
 import os
 import pwd
-import resource
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from agent.cli import namespace
+from agent.cli import calls, namespace
 from agent.runtime import confine
 
 EXIT_DAEMON = 125  # as env(1), nohup(1), docker(1): trouble of ours
@@ -39,7 +40,6 @@ DROPPED_CAPABILITIES = {
     "BPF": 39,
     "CHECKPOINT_RESTORE": 40,
 }
-_INET = (socket.AF_INET, socket.AF_INET6)
 
 
 class LaunchError(Exception):
@@ -83,15 +83,21 @@ def check_standard_streams() -> None:
     """Refuse inherited network sockets: they were made outside the run and would bypass it.
 
     Raises:
-        LaunchError: descriptor 0, 1 or 2 is an IPv4 or IPv6 socket.
+        LaunchError: descriptor 0, 1 or 2 is a socket of another family than AF_UNIX.
     """
     for fd in (0, 1, 2):
         try:
-            with socket.socket(fileno=os.dup(fd)) as sock:
-                family = sock.family
+            copy = os.dup(fd)
         except OSError:
-            continue  # closed, or no socket
-        if family in _INET:
+            continue  # closed
+        try:
+            if not stat.S_ISSOCK(os.fstat(copy).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(copy)) as sock:
+                family = sock.family
+        finally:
+            os.close(copy)
+        if family != socket.AF_UNIX:
             raise LaunchError(
                 f"descriptor {fd} is a network socket from outside the run: "
                 "redirect it, for example through a pipe"
@@ -115,7 +121,7 @@ def become_command(launch: Launch) -> NoReturn:
 def _confine(launch: Launch) -> None:
     if launch.trust_dir:
         namespace.isolate(launch.trust_dir)
-    os.closerange(3, _descriptors_max())
+    _close_descriptors()
     if launch.user is not None:
         os.initgroups(launch.user.name, launch.user.gid)
     if os.geteuid() == 0:
@@ -125,6 +131,7 @@ def _confine(launch: Launch) -> None:
         os.setresgid(launch.user.gid, launch.user.gid, launch.user.gid)
         os.setresuid(launch.user.uid, launch.user.uid, launch.user.uid)
     confine.prctl(confine.PR_SET_NO_NEW_PRIVS, 1)
+    calls.confine_calls()
 
 
 def _drop_bounding_set() -> None:
@@ -137,10 +144,12 @@ def _drop_bounding_set() -> None:
             confine.prctl(confine.PR_CAPBSET_DROP, capability)
 
 
-def _descriptors_max() -> int:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = max(soft, hard) if hard != resource.RLIM_INFINITY else 1 << 20
-    return min(max(limit, 1024), 1 << 20)
+def _close_descriptors() -> None:
+    """Close all but the standard streams; a limit says nothing of what was opened before it."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(int(name))
 
 
 def reset_signals() -> None:

@@ -20,6 +20,7 @@ from agent.broker.control import (
     StatusView,
 )
 from agent.cli.client import Client
+from agent.cli.collector_text import clean
 from agent.ipc.messages import Layer
 from agent.model.ids import RunId
 
@@ -61,7 +62,7 @@ def status(arguments: argparse.Namespace, socket_path: Path) -> int:
     if view.policy_problem:
         print("          the newest files are REJECTED, the policy before is in force:")
         for line in view.policy_problem.splitlines():
-            print(f"          {line}")
+            print(f"          {clean(line)}")
     print(f"live      {view.runs} runs, {view.sessions} sessions, {view.leases} leases")
     print(f"workers   {', '.join(view.workers) or 'NONE'}")
     if view.reporter is None:
@@ -113,14 +114,15 @@ def _print_tree(tree: RunTree) -> None:
     run, who = tree.run.run, tree.run.run.initiator
     origin = f" on {who.tty}" if who.tty else ""
     print(f"{run.loop}  run {run.run_id}  {tree.run.state}  tier {run.tier}")
-    print(f"  started {_when(run.started_ms)} by {who.user} (uid {who.uid}, pid {who.pid}{origin})")
-    print(f"  cgroup  {run.cgroup_path}")
+    print(f"  started {_when(run.started_ms)} by {clean(who.user)} (uid {who.uid}, "
+          f"pid {who.pid}{clean(origin)})")  # fmt: skip
+    print(f"  cgroup  {clean(run.cgroup_path)}")
     if run.argv:
-        print(f"  command {' '.join(run.argv)}")
+        print(f"  command {clean(' '.join(run.argv))}")
     for depth, row in in_tree_order(tree.processes):
         process = row.process
         shown = " ".join(process.argv) or process.exe or process.comm
-        print(f"  {'  ' * depth}{process.pid} {shown[:160]}")
+        print(f"  {'  ' * depth}{process.pid} {clean(shown[:160])}")
     for session in tree.sessions:
         target = session.target or "no target"
         print(f"  session {session.session_id}  pid {session.pid} → {session.destination} {target}")
@@ -148,7 +150,7 @@ def in_tree_order(rows: list[ProcessView]) -> list[tuple[int, ProcessView]]:
 def _print_layers(layers: tuple[Layer, ...]) -> None:
     for layer in layers:
         state = "present" if layer.present else "ABSENT" if layer.claimed else "not available"
-        print(f"  {layer.name:<28} {state:<14} {layer.detail}")
+        print(f"  {layer.name:<28} {state:<14} {clean(layer.detail)}")
 
 
 def _print_counters(counters: dict[str, int]) -> None:

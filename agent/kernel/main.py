@@ -84,7 +84,8 @@ def prepare_directories(config: Daemon) -> int:
     for path, mode, owner in (
         (config.broker_dir, 0o700, broker),
         (config.spool_dir, 0o700, reporter),
-        (Path(config.run_dir), 0o755, broker),
+        # root's: what root makes here, the control socket, nobody else can put a link in place of
+        (Path(config.run_dir), 0o755, confine.Account(0, 0)),
     ):
         os.makedirs(path, mode=mode, exist_ok=True)
         os.chown(path, owner.uid, owner.gid)

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from agent.broker import control as c
-from agent.broker import server
+from agent.broker import loops, server
+from agent.broker.api import RUNS_OPEN_MAX
 from agent.broker.loops import PATH_BYTES_MAX
 from agent.ipc import messages as m
 from agent.model.flow import Tier
@@ -132,20 +133,21 @@ os.setgid({gid}); os.setuid({uid})
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 sock.connect(sys.argv[1])
 for frame in sys.argv[2:]:
-    sock.send(bytes.fromhex(frame))
+    if frame:
+        sock.send(bytes.fromhex(frame))
     sys.stdout.write(sock.recv(65536).hex() + "\\n")
 """
 
 
 async def _as_nobody(made: Host, *requests: c.Request) -> list[c.Reply]:
-    """Ask as an unprivileged user, from a process of its own."""
+    """Ask as an unprivileged user, from a process of its own; ask nothing: wait to be told."""
     entry = pwd.getpwnam("nobody")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         AS_NOBODY.format(uid=entry.pw_uid, gid=entry.pw_gid),
         str(made.config.control_socket),
-        *(c.encode(request).hex() for request in requests),
+        *([c.encode(request).hex() for request in requests] or [""]),
         stdout=subprocess.PIPE,
     )
     out, _ = await process.communicate()
@@ -251,20 +253,59 @@ def test_a_second_request_before_the_answer_ends_the_connection(tmp_path: Path) 
     run_async(main())
 
 
-def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit a caller is served, one past it is told to come back (limit lowered)."""
-    monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
+@pytest.mark.parametrize("limit", ["CONNECTIONS_MAX", "CONNECTIONS_A_USER_MAX"])
+def test_connections_are_bounded_but_roots(
+    public_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """At the limit a caller is served, one past it is told to come back; root always is served."""
 
     async def main() -> None:
-        async with host(tmp_path) as made:
+        async with host(public_path) as made:
             held = [made.caller() for _ in range(2)]
             for caller in held:
                 await expect(caller.ask(c.GetStatus()), c.StatusView)
-            refused = await expect(made.caller().reply(), c.Refused)
+            others = 0 if limit == "CONNECTIONS_A_USER_MAX" else 2
+            monkeypatch.setattr(server, limit, others + 1)
+            [reply] = await _as_nobody(made, c.GetStatus())
+            assert isinstance(reply, c.StatusView)
+            monkeypatch.setattr(server, limit, others)
+            [refused] = await _as_nobody(made)
+            assert isinstance(refused, c.Refused)
             assert refused.reason is Reason.OVERLOADED
-            held[0].close()
-            await made.worker.ask(m.Authorize(made.session("x", "y")))  # type: ignore[arg-type]
             await expect(made.caller().ask(c.GetStatus()), c.StatusView)
+
+    run_async(main())
+
+
+def test_a_connection_opens_few_runs_at_a_time(tmp_path: Path) -> None:
+    """Runs without a process cost kernel memory: four of a connection, then it must admit one."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            caller = made.caller()
+            for _ in range(RUNS_OPEN_MAX):
+                await expect(caller.ask(c.StartRun("nightly", (), "")), c.RunOpened)
+            refused = await expect(caller.ask(c.StartRun("nightly", (), "")), c.Refused)
+            assert refused.reason is Reason.LIMIT_EXCEEDED
+            assert len(made.kernel.runs) == RUNS_OPEN_MAX
+
+    run_async(main())
+
+
+def test_one_user_can_not_use_up_all_runs(
+    public_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the user's limit a run starts, one past it is refused; root's still start."""
+    monkeypatch.setattr(loops, "RUNS_A_USER_MAX", 2)
+    policy = "targets: {{}}\nloops:\n  job: {{who: [{{user: nobody}}], rules: []}}\n"
+
+    async def main() -> None:
+        async with host(public_path, policy) as made:
+            replies = await _as_nobody(made, *[c.StartRun("job", (), "")] * 3)
+            assert [type(reply) for reply in replies] == [c.RunOpened] * 2 + [c.Refused]
+            caller = made.caller()
+            for _ in range(3):
+                await expect(caller.ask(c.StartRun("job", (), "")), c.RunOpened)
 
     run_async(main())
 

@@ -1,9 +1,11 @@
 """`loopwarden run` is transparent: exit codes, signals, streams and terminal are the command's."""
 
+import fcntl
 import os
 import shlex
 import signal
 import socket
+import sys
 import termios
 from pathlib import Path
 
@@ -287,5 +289,61 @@ def test_a_long_command_line_is_run_whole_and_recorded_in_part() -> None:
             [started] = made.reporter.of(RunStarted)
             assert started.run.argv[-1] == "…"
             assert sum(map(len, started.run.argv)) <= c.ARGV_BYTES_MAX
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("family", [socket.AF_VSOCK, socket.AF_PACKET, socket.AF_NETLINK])
+def test_a_socket_that_no_hook_sees_is_refused_as_a_stream(family: socket.AddressFamily) -> None:
+    """Whatever is no unix socket leads past the hooks."""
+
+    async def main() -> None:
+        async with daemon() as made:
+            kind = socket.SOCK_STREAM if family == socket.AF_VSOCK else socket.SOCK_RAW
+            with socket.socket(family, kind) as sock:
+                ended = await cli(made, *run_words("true"), stdin=sock.fileno())
+            assert ended.code == 125
+            assert "descriptor 0 is a network socket" in ended.err
+
+    run_async(main())
+
+
+def test_a_descriptor_above_the_limit_is_closed() -> None:
+    """A limit that was lowered after opening says nothing of what is open."""
+
+    async def main() -> None:
+        async with daemon() as made:
+            reader, writer = os.pipe()
+            high = fcntl.fcntl(writer, fcntl.F_DUPFD, 900)
+            lower = (
+                "import os,resource,sys;resource.setrlimit(resource.RLIMIT_NOFILE,(256,256));"
+                "os.execv(sys.argv[1],sys.argv[1:])"
+            )
+            line = command(made, *run_words("sh", "-c", "ls -l /proc/self/fd"))
+            line = [sys.executable, "-c", lower, *line]
+            ended = await finish(await start(line, pass_fds=(high,)))
+            for fd in (reader, writer, high):
+                os.close(fd)
+            assert ended.code == 0, ended.err
+            assert f"{high} ->" not in ended.out
+
+    run_async(main())
+
+
+def test_what_a_run_is_called_does_not_steer_the_terminal() -> None:
+    """Escape codes and newlines in argv are shown, not obeyed, by `loops`."""
+
+    async def main() -> None:
+        async with daemon() as made:
+            evil = "\x1b]0;owned\x07\x1b[2J\nfake run\r\x9b1m\u202e"
+            words = run_words("sh", "-c", "sleep 30", evil)
+            process = await start(command(made, *words))
+            await made.kernel.until(lambda: bool(made.kernel.admitted))
+            ended = await cli(made, "loops")
+            process.terminate()
+            await finish(process)
+            assert "owned" in ended.out
+            assert "\nfake" not in ended.out
+            assert not set("\x1b\x07\r\x9b\u202e") & set(ended.out)
 
     run_async(main())
