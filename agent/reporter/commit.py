@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 
 from agent.model.audit import Alarm, Alarmed, AuditEvent, OperationIntended
 from agent.model.grant import Durability
-from agent.reporter.encoding import serialize_record
+from agent.reporter.encoding import Stamp, serialize_records
 from agent.reporter.work import OPEN_MAX, OpenWork
 from agent.runtime import clock
 from agent.runtime.offload import Offload
 from agent.spool.errors import SpoolDead, SpoolFull
 from agent.spool.writer import Spool
 
-PENDING_FRAMES_MAX = 262_144  # frames that wait for space; past it the reporter gives up
+PENDING_FRAMES_MAX = 65_536  # of one sender, while there is no space; past it the sender is ended
+PENDING_BYTES_MAX = 33_554_432  # the same in bytes: twice what a worker keeps unacknowledged
+GROUP_BYTES_MAX = 1_048_576  # of records in one write, before the frame that passes it
 IDLE_SYNC_S = 0.2  # records that asked for no flush are on the disk, and uploaded, after this
 logger = logging.getLogger(__name__)
 
@@ -31,8 +33,7 @@ class Frame:
     events: Sequence[AuditEvent]
     durable: int  # 0: no answer wanted
     to_disk: bool
-    unix_ms: int
-    monotonic_ns: int
+    stamp: Stamp
 
     @property
     def begins(self) -> bool:
@@ -49,7 +50,32 @@ class Sender:
     answer: Callable[[int], None]  # Durable(number)
     violated: Callable[[str], None]  # it sent what can't be recorded: end it
     pending: deque[Frame] = field(default_factory=deque)
+    pending_bytes: int = 0  # of what came while there was no space
     awaiting_disk: deque[tuple[int, int]] = field(default_factory=deque)  # (seq, number)
+
+
+class _Group:
+    """Frames of all senders that become one write."""
+
+    __slots__ = ("frames", "records", "seq", "size_bytes")
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.records: list[bytes] = []
+        self.frames: list[tuple[Sender, Frame, int]] = []  # with the number of its last record
+        self.size_bytes = 0
+
+    def add(self, sender: Sender, frame: Frame) -> None:
+        """Serialise a frame.
+
+        Raises:
+            ValueError: it can't be; nothing was added.
+        """
+        made = serialize_records(frame.events, self.seq, frame.stamp, sender.role)
+        self.records += made
+        self.seq += len(made)
+        self.size_bytes += sum(map(len, made))
+        self.frames.append((sender, frame, self.seq - 1))
 
 
 class GroupCommit:
@@ -76,6 +102,7 @@ class GroupCommit:
         self._writing: dict[Sender, None] = {}  # senders with pending frames, in order
         self._waiting: dict[Sender, None] = {}  # senders that wait for the disk
         self._scheduled = False
+        self._stamp: Stamp | None = None  # of this turn of the event loop
         self._syncing: asyncio.Task[None] | None = None
         self._idle_sync: asyncio.TimerHandle | None = None
         self._own = Sender("reporter", "reporter", lambda _number: None, lambda _why: None)
@@ -86,21 +113,41 @@ class GroupCommit:
     # --- in ---
 
     def submit(
-        self, sender: Sender, events: Sequence[AuditEvent], durable: int, level: str
+        self,
+        sender: Sender,
+        events: Sequence[AuditEvent],
+        durable: int,
+        level: str,
+        size_bytes: int = 0,
     ) -> None:
-        """Queue a frame; it is written at the end of this turn of the event loop."""
+        """Queue a frame of that size; it is written at the end of this turn of the event loop."""
         if self.stopped:
             return
         to_disk = durable > 0 and level != Durability.PROCESS
-        frame = Frame(events, durable, to_disk, clock.unix_ms(), clock.monotonic_ns())
-        if len(sender.pending) >= PENDING_FRAMES_MAX:
-            self._stop("too many records wait for space")
+        frame = Frame(events, durable, to_disk, self._now())
+        if not self.accepting and not self._room_for(sender, size_bytes):
             return
         sender.pending.append(frame)
         self._writing[sender] = None
         if not self._scheduled:
             self._scheduled = True
             self._event_loop.call_soon(self._flush)
+
+    def _room_for(self, sender: Sender, size_bytes: int) -> bool:
+        """Whether one more frame may wait for space; a sender that floods is ended."""
+        sender.pending_bytes = size_bytes + (sender.pending_bytes if sender.pending else 0)
+        if (
+            len(sender.pending) < PENDING_FRAMES_MAX and sender.pending_bytes <= PENDING_BYTES_MAX
+        ) or sender is self._own:
+            return True
+        sender.pending.clear()
+        sender.violated("too many records while there is no space")
+        return False
+
+    def _now(self) -> Stamp:
+        if self._stamp is None:
+            self._stamp = Stamp(self._boot_id, clock.unix_ms(), clock.monotonic_ns())
+        return self._stamp
 
     def record(self, *events: AuditEvent, to_disk: bool = False) -> None:
         """Queue events of the reporter itself."""
@@ -115,13 +162,13 @@ class GroupCommit:
     def _abandon(self, sender: Sender) -> None:
         if sender.pending:
             self._flush()
-        if ends := self._work.abandoned_by(sender.key):
+        if ends := self._work.abandoned_by(sender.key, sender.role):
             self.record(*ends)
 
     # --- write ---
 
     def _flush(self) -> None:
-        self._scheduled = False
+        self._scheduled, self._stamp = False, None
         if self.stopped:
             return
         senders = list(self._writing)
@@ -140,8 +187,7 @@ class GroupCommit:
             self._append_closing(senders)
             return
         try:
-            for sender in senders:
-                self._append(sender, list(sender.pending), closing=False)
+            self._append([(one, frame) for one in senders for frame in one.pending])
         except SpoolFull as error:
             self._refuse(str(error))
             self._append_closing(senders)
@@ -151,50 +197,48 @@ class GroupCommit:
         for sender in senders:
             try:
                 while sender.pending and not sender.pending[0].begins:
-                    self._append(sender, [sender.pending[0]], closing=True)
+                    self._append([(sender, sender.pending[0])], closing=True)
             except SpoolFull:
                 logger.debug("records of %s wait for space", sender.role)
             if sender.pending:
                 self._writing[sender] = None
 
-    def _append(self, sender: Sender, frames: list[Frame], *, closing: bool) -> None:
-        seq = self._spool.next_seq
-        records: list[bytes] = []
-        ends: list[int] = []
-        try:
-            for frame in frames:
-                records += self._serialize(frame, seq + len(records), sender.role)
-                ends.append(seq + len(records) - 1)
-        except ValueError as error:
+    def _append(self, frames: list[tuple[Sender, Frame]], *, closing: bool = False) -> None:
+        """Write frames, each the first one pending of its sender, in groups of one write each."""
+        group = _Group(self._spool.next_seq)
+        violators: dict[Sender, str] = {}
+        for sender, frame in frames:
+            if sender in violators:
+                continue
+            try:
+                if sender is not self._own:
+                    self._work.check(frame.events, sender.role)
+                group.add(sender, frame)
+            except ValueError as error:
+                violators[sender] = str(error)
+            if group.size_bytes >= GROUP_BYTES_MAX:
+                self._append_group(group, closing=closing)
+                group = _Group(self._spool.next_seq)
+        if group.records:
+            self._append_group(group, closing=closing)
+        for sender, why in violators.items():
             sender.pending.clear()  # none of it was answered
-            sender.violated(str(error))
-            return
-        self._spool.append(records, closing=closing)
-        process = 0
-        for frame, end in zip(frames, ends, strict=True):
+            sender.violated(why)
+
+    def _append_group(self, group: "_Group", *, closing: bool) -> None:
+        self._spool.append(group.records, closing=closing)
+        process: dict[Sender, int] = {}
+        for sender, frame, end in group.frames:
             sender.pending.popleft()
             for event in frame.events:
                 self._work.follow(event, sender.key)
             if frame.to_disk:
                 sender.awaiting_disk.append((end, frame.durable))
                 self._waiting[sender] = None
-            else:
-                process = max(process, frame.durable)
-        if process:
-            sender.answer(process)
-
-    def _serialize(self, frame: Frame, seq: int, role: str) -> list[bytes]:
-        return [
-            serialize_record(
-                event,
-                seq=number,
-                boot_id=self._boot_id,
-                unix_ms=frame.unix_ms,
-                monotonic_ns=frame.monotonic_ns,
-                role=role,
-            )
-            for number, event in enumerate(frame.events, seq)
-        ]
+            elif frame.durable > 0:
+                process[sender] = max(process.get(sender, 0), frame.durable)
+        for sender, number in process.items():
+            sender.answer(number)
 
     def _after_write(self) -> None:
         if self._waiting:
@@ -260,16 +304,10 @@ class GroupCommit:
         self.accepting, self.detail = False, detail
         logger.error("new operations are refused: %s", detail)
         self._own.pending.appendleft(
-            Frame(
-                (Alarmed(Alarm.SPOOL_FULL, detail, None),),
-                1,
-                True,
-                clock.unix_ms(),
-                clock.monotonic_ns(),
-            )
+            Frame((Alarmed(Alarm.SPOOL_FULL, detail, None),), 1, True, self._now())
         )
         try:
-            self._append(self._own, [self._own.pending[0]], closing=True)
+            self._append([(self._own, self._own.pending[0])], closing=True)
         except SpoolFull:
             self._writing[self._own] = None  # it is recorded when there is space
         self._on_state(False, detail)

@@ -1,12 +1,13 @@
-"""Audit events → serialised Records. Hot: an intent costs about 5 µs, an outcome about 2 µs."""
+"""Audit events → serialised Records: by the generated code, and by hand where it is hot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.model import audit
 from agent.model.flow import Attribution, Process
 from agent.model.operation import Operation
 from agent.pb import audit_pb2 as pb
+from agent.reporter import wire
 
 Fields = dict[str, Any]
 
@@ -97,37 +98,6 @@ def _session_refused(event: audit.SessionRefused) -> Fields:
     }
 
 
-def _operation_intended(event: audit.OperationIntended) -> Fields:
-    return {
-        "operation_intended": pb.OperationIntended(
-            session_id=event.session_id,
-            run_id=event.run_id,
-            loop=event.loop,
-            target=event.target or "",
-            operation=_operation(event.operation),
-            rule=event.rule,
-            lease_id=event.lease_id or "",
-            durability=event.durability,
-        )
-    }
-
-
-def _operation_finished(event: audit.OperationFinished) -> Fields:
-    return {
-        "operation_finished": pb.OperationFinished(
-            session_id=event.session_id,
-            operation_id=event.operation_id,
-            outcome=event.outcome,
-            reason=event.reason,
-            status=event.status,
-            request_bytes=event.request_bytes,
-            response_bytes=event.response_bytes,
-            duration_ns=event.duration_ns,
-            upstream=event.upstream,
-        )
-    }
-
-
 def _operation_denied(event: audit.OperationDenied) -> Fields:
     return {
         "operation_denied": pb.OperationDenied(
@@ -184,8 +154,6 @@ _FIELDS: dict[type, Callable[[Any], Fields]] = {
     audit.RunEnded: _run_ended,
     audit.SessionOpened: _session_opened,
     audit.SessionRefused: _session_refused,
-    audit.OperationIntended: _operation_intended,
-    audit.OperationFinished: _operation_finished,
     audit.OperationDenied: _operation_denied,
     audit.SessionClosed: _session_closed,
     audit.LeaseChanged: _lease_changed,
@@ -194,22 +162,54 @@ _FIELDS: dict[type, Callable[[Any], Fields]] = {
 }
 
 
-def serialize_record(
-    event: audit.AuditEvent, *, seq: int, boot_id: str, unix_ms: int, monotonic_ns: int, role: str
-) -> bytes:
+# the hot kinds, with their fields' numbers in Record
+_HOT: dict[type, tuple[int, Callable[[Any], bytes]]] = {
+    audit.OperationIntended: (pb.Record.OPERATION_INTENDED_FIELD_NUMBER, wire.operation_intended),
+    audit.OperationFinished: (pb.Record.OPERATION_FINISHED_FIELD_NUMBER, wire.operation_finished),
+}
+
+
+class Stamp:
+    """What the records of one turn of the event loop have in common."""
+
+    __slots__ = ("boot_id", "head", "monotonic_ns", "unix_ms")
+
+    def __init__(self, boot_id: str, unix_ms: int, monotonic_ns: int) -> None:
+        self.boot_id = boot_id
+        self.unix_ms = unix_ms
+        self.monotonic_ns = monotonic_ns
+        self.head = wire.record_head(boot_id, unix_ms, monotonic_ns)
+
+
+def serialize_records(
+    events: Sequence[audit.AuditEvent], first_seq: int, stamp: Stamp, role: str
+) -> list[bytes]:
     """Return the bytes that are chained, stored and uploaded, for ever the same.
 
     Raises:
         ValueError: a field does not fit its wire type (a number out of range, a lone surrogate).
     """
+    records = []
     try:
-        return pb.Record(
-            seq=seq,
-            boot_id=boot_id,
-            unix_ms=unix_ms,
-            monotonic_ns=monotonic_ns,
-            role=role,
-            **_FIELDS[type(event)](event),
-        ).SerializeToString()
+        head = stamp.head + wire.texts(5, role)
+        for seq, event in enumerate(events, first_seq):
+            hot = _HOT.get(type(event))
+            if hot is not None:
+                field, serialize = hot
+                records.append(wire.record(seq, head, field, serialize(event)))
+            else:
+                records.append(_serialize(event, seq, stamp, role))
     except UnicodeEncodeError as error:
-        raise ValueError(f"a {type(event).__name__} with text that is not UTF-8") from error
+        raise ValueError("an event with text that is not UTF-8") from error
+    return records
+
+
+def _serialize(event: audit.AuditEvent, seq: int, stamp: Stamp, role: str) -> bytes:
+    return pb.Record(
+        seq=seq,
+        boot_id=stamp.boot_id,
+        unix_ms=stamp.unix_ms,
+        monotonic_ns=stamp.monotonic_ns,
+        role=role,
+        **_FIELDS[type(event)](event),
+    ).SerializeToString()

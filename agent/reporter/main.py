@@ -37,6 +37,14 @@ from agent.spool.writer import Spool, SpoolLimits
 
 REGAIN_INTERVAL_S = 1.0
 DEAD_EXIT_CODE = 3
+# who may tell what: a hostile worker can't invent runs, leases or alarms
+PERMITTED: dict[str, frozenset[str]] = {
+    "broker": frozenset(("RunStarted", "RunEnded", "LeaseChanged", "Alarmed")),
+    "proxy": frozenset((
+        "SessionOpened", "SessionRefused", "SessionClosed",
+        "OperationIntended", "OperationFinished", "OperationDenied",
+    )),
+}  # fmt: skip
 logger = logging.getLogger(__name__)
 
 
@@ -172,11 +180,16 @@ class Reporter:
         message = received.message
         if isinstance(message, Record):
             try:
+                permitted = PERMITTED[peer.partition("@")[0]]
+                if not permitted.issuperset(kind for kind, _ in message.events):
+                    raise ValueError("an event that is another role's to tell")
                 events = [unpack_event(kind, body) for kind, body in message.events]
             except ValueError as error:
                 self._violated(peer, endpoint, str(error))
                 return
-            self._commit.submit(self._senders[peer], events, message.durable, message.level)
+            size = 0 if self._commit.accepting else sum(len(body) for _, body in message.events)
+            sender = self._senders[peer]
+            self._commit.submit(sender, events, message.durable, message.level, size)
         elif isinstance(message, ReporterStatus):
             received.reply(self._status())
 

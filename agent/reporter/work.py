@@ -7,6 +7,7 @@ import msgspec
 
 from agent.model.audit import (
     AuditEvent,
+    OperationDenied,
     OperationFinished,
     OperationIntended,
     Outcome,
@@ -45,27 +46,67 @@ class OpenWork:
         """Serialise for the next segment's header (at most 4 MiB at OPEN_MAX)."""
         return msgspec.msgpack.encode(Note(self.life, self.operations, self.sessions))
 
+    def check(self, events: Iterable[AuditEvent], role: str) -> None:
+        """Refuse what a role says of another role's work.
+
+        Raises:
+            ValueError: a session or operation is open, and was begun by another role.
+        """
+        for event in events:
+            if isinstance(event, OperationFinished):
+                operation = self.operations.get(event.operation_id)
+                if operation is not None and (
+                    operation[0] != event.session_id or role_of(operation[1]) != role
+                ):
+                    raise ValueError(f"the end of an operation that is not of {role}")
+            session_id = session_of(event)
+            if session_id:
+                by = self.sessions.get(session_id)
+                if by is not None and role_of(by) != role:
+                    raise ValueError(f"a {type(event).__name__} of a session that is not of {role}")
+
     def follow(self, event: AuditEvent, sender: str) -> None:
         """Take note of an event that was appended."""
         if isinstance(event, OperationIntended):
             self.operations[event.operation.operation_id] = (event.session_id, sender)
         elif isinstance(event, OperationFinished):
             self.operations.pop(event.operation_id, None)
+        elif isinstance(event, OperationDenied):  # an intent that was refused when it came late
+            self.operations.pop(event.operation.operation_id, None)
         elif isinstance(event, SessionOpened):
             self.sessions[event.attribution.session_id] = sender
         elif isinstance(event, SessionClosed):
             self.sessions.pop(event.session_id, None)
 
-    def abandoned_by(self, sender: str) -> list[AuditEvent]:
-        """Return the ends to write when this sender is gone."""
+    def abandoned_by(self, sender: str, role: str) -> list[AuditEvent]:
+        """Return the ends to write when this sender is gone.
+
+        What our own earlier life knew is known by the role only: its process is this one.
+        """
         return [
             *(
                 _unknown(op, session)
                 for op, (session, by) in self.operations.items()
-                if by == sender
+                if by in (sender, role)
             ),
-            *(_closed(session) for session, by in self.sessions.items() if by == sender),
+            *(_closed(session) for session, by in self.sessions.items() if by in (sender, role)),
         ]
+
+
+def role_of(sender: str) -> str:
+    """Return the role of a sender's key ("proxy@0/7", or "proxy@0" of an earlier life)."""
+    return sender.partition("/")[0]
+
+
+def session_of(event: AuditEvent) -> str:
+    """Return the session that an event is of, "" for none."""
+    match event:
+        case OperationIntended() | OperationFinished() | OperationDenied() | SessionClosed():
+            return event.session_id
+        case SessionOpened():
+            return event.attribution.session_id
+        case _:
+            return ""
 
 
 def resume(note: bytes, records: Iterable[bytes], life: str) -> tuple[OpenWork, list[AuditEvent]]:
@@ -96,6 +137,8 @@ def _follow_stored(work: OpenWork, record: pb.Record) -> None:
         case "operation_intended":
             intended = record.operation_intended
             work.operations[intended.operation.operation_id] = (intended.session_id, record.role)
+        case "operation_denied":
+            work.operations.pop(record.operation_denied.operation.operation_id, None)
         case "operation_finished":
             work.operations.pop(record.operation_finished.operation_id, None)
         case "session_opened":

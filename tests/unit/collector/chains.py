@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from agent.collector.store import add_host, open_store, store_url
 from agent.model.audit import AuditEvent, Heartbeat
 from agent.pb import collector_pb2 as pb
-from agent.reporter.encoding import serialize_record
+from agent.reporter.encoding import Stamp, serialize_records
 from agent.spool.format import GENESIS, chain
 
 BOOT = "6f3c1a52-0000-4000-8000-000000000001"
@@ -26,14 +26,8 @@ class Chain:
     def add(self, *events: AuditEvent, at_ms: int = NOW_MS) -> None:
         """Record events."""
         for event in events:
-            record = serialize_record(
-                event,
-                seq=len(self.records) + 1,
-                boot_id=BOOT,
-                unix_ms=at_ms,
-                monotonic_ns=1,
-                role="proxy@0",
-            )
+            stamp = Stamp(BOOT, at_ms, 1)
+            (record,) = serialize_records([event], len(self.records) + 1, stamp, "proxy@0")
             self.records.append(record)
             self.hashes.append(chain(self.hashes[-1], record))
 

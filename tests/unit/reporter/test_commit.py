@@ -1,11 +1,12 @@
 """Limits of group commit that a process test would take long to reach."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from agent.model.audit import SessionClosed
+from agent.model.audit import AuditEvent, OperationFinished, SessionClosed
 from agent.reporter import commit
 from agent.reporter.commit import GroupCommit, Sender
 from agent.reporter.work import OPEN_MAX, OpenWork, resume
@@ -13,7 +14,14 @@ from agent.runtime.offload import Offload
 from agent.spool.format import NOTE_BYTES_MAX
 from agent.spool.recovery import recover
 from agent.spool.writer import Spool, SpoolLimits
-from tests.unit.reporter.events import finished, intended, ulid
+from tests.unit.reporter.events import (
+    denied,
+    finished,
+    intended,
+    session_closed,
+    session_opened,
+    ulid,
+)
 
 
 class Desk:
@@ -63,7 +71,7 @@ def test_the_limit_of_open_work_refuses_beginnings(tmp_path: Path) -> None:
         assert (desk.states, desk.answers) == ([False], [1])
         desk.commit.regain()
         assert desk.states == [False]
-        other = Sender("proxy@1", "proxy@1/2", desk.answers.append, desk.violations.append)
+        other = Sender("proxy@0", "proxy@0/2", desk.answers.append, desk.violations.append)
         desk.commit.submit(other, [finished(1)], 7, "process")
         await asyncio.sleep(0)
         desk.commit.regain()
@@ -99,23 +107,113 @@ def test_sessions_are_closed_only_when_the_supervisor_died_too() -> None:
         resume(b"\xc1", [], "one")
 
 
-def test_too_many_waiting_frames_stop_the_reporter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "limit", "size"), [("FRAMES", 3, 0), ("BYTES", 30, 10)])
+def test_a_sender_that_floods_a_full_spool_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, limit: int, size: int
 ) -> None:
-    """PENDING_FRAMES_MAX frames wait for space; one more and everything is refused."""
-    monkeypatch.setattr(commit, "PENDING_FRAMES_MAX", 3)
+    """So many frames or bytes of one sender wait for space; one more ends it, and only it."""
+    monkeypatch.setattr(commit, f"PENDING_{name}_MAX", limit)
 
     async def scenario() -> None:
         desk = Desk(tmp_path, OpenWork("life"))
+        desk.commit.accepting = False
         for number in range(1, 4):
-            desk.commit.submit(desk.sender, [intended(number)], number, "process")
-        assert desk.states == []
-        desk.commit.submit(desk.sender, [intended(4)], 4, "process")
-        assert (desk.states, desk.commit.stopped) == ([False], True)
-        desk.commit.regain()
-        desk.commit.submit(desk.sender, [intended(5)], 5, "process")
+            desk.commit.submit(desk.sender, [intended(number)], number, "process", size)
+        assert desk.violations == []
+        desk.commit.submit(desk.sender, [intended(4)], 4, "process", size)
+        assert len(desk.violations) == 1
+        other = Sender("proxy@1", "proxy@1/2", desk.answers.append, desk.violations.append)
+        desk.commit.submit(other, [intended(5)], 5, "process", size)
         await asyncio.sleep(0)
-        assert (desk.states, desk.answers) == ([False], [])
+        desk.commit.regain()
+        assert (desk.states, desk.answers, len(desk.violations)) == ([True], [5], 1)
+        assert not desk.commit.stopped
         desk.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        intended(9, session=1),
+        finished(1, session=1),
+        finished(1, session=2),  # the operation is of another session
+        session_opened(1),
+        session_closed(1),
+        denied(9, session=1),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_a_worker_says_nothing_of_another_workers_work(tmp_path: Path, lie: AuditEvent) -> None:
+    """An event of an open session or operation of another role ends the sender, unrecorded."""
+
+    async def scenario() -> None:
+        desk = Desk(tmp_path, OpenWork("life"))
+        desk.commit.submit(desk.sender, [session_opened(1), intended(1, session=1)], 1, "process")
+        await asyncio.sleep(0)
+        before = desk.spool.next_seq
+        hostile = Sender("proxy@1", "proxy@1/2", desk.answers.append, desk.violations.append)
+        desk.commit.submit(hostile, [lie], 1, "process")
+        desk.commit.submit(desk.sender, [finished(1, session=1)], 2, "process")
+        await asyncio.sleep(0)
+        assert len(desk.violations) == 1
+        assert desk.answers == [1, 2]
+        assert desk.spool.next_seq == before + 1
+        desk.close()
+
+    asyncio.run(scenario())
+
+
+def test_numbers_and_levels_of_a_liar_only_cost_the_liar(tmp_path: Path) -> None:
+    """Numbers that go back or are negative, and a level that is none (then: the disk)."""
+
+    async def scenario() -> None:
+        desk = Desk(tmp_path, OpenWork("life"))
+        for number, level in ((7, "disk"), (3, "nonsense"), (-1, "process"), (2, "process")):
+            desk.commit.submit(desk.sender, [intended(number + 10)], number, level)
+        await asyncio.sleep(0)
+        assert desk.answers == [2]
+        await desk.commit.settle()
+        assert desk.answers == [2, 7]
+        desk.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_turn_is_one_write_and_a_large_one_is_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of all senders are one group up to GROUP_BYTES_MAX; past it the next one begins."""
+
+    async def scenario(size: int) -> int:
+        (tmp_path / str(size)).mkdir()
+        desk = Desk(tmp_path / str(size), OpenWork("life"))
+        monkeypatch.setattr(commit, "GROUP_BYTES_MAX", size)
+        appended: list[int] = []
+        append = desk.spool.append
+
+        def counted(made: Sequence[bytes], *, closing: bool) -> range:
+            appended.append(len(made))
+            return append(made, closing=closing)
+
+        monkeypatch.setattr(desk.spool, "append", counted)
+        for number in range(1, 5):
+            role = f"proxy@{number}"
+            sender = Sender(role, role, desk.answers.append, desk.violations.append)
+            desk.commit.submit(sender, [intended(number, session=number)], number, "process")
+        await asyncio.sleep(0)
+        assert desk.answers == [1, 2, 3, 4]
+        desk.close()
+        return len(appended)
+
+    assert asyncio.run(scenario(1 << 20)) == 1
+    assert asyncio.run(scenario(1)) == 4
+
+
+def test_a_dead_workers_work_of_an_earlier_life_gets_its_end_too(tmp_path: Path) -> None:
+    """What we know from the spool only is known by the role: when that one is gone, it is ended."""
+    work = OpenWork("life", {ulid(1): (ulid(2), "proxy@0")}, {ulid(2): "proxy@0"})
+    ends = work.abandoned_by("proxy@0/1", "proxy@0")
+    assert [type(end) for end in ends] == [OperationFinished, SessionClosed]
+    assert work.abandoned_by("proxy@1/2", "proxy@1") == []

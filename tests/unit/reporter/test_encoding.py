@@ -11,7 +11,7 @@ from agent.model.ids import LeaseId, RunId, SessionId
 from agent.model.lease import LeaseState
 from agent.model.reason import Reason
 from agent.pb import audit_pb2 as pb
-from agent.reporter.encoding import serialize_record
+from agent.reporter.encoding import Stamp, serialize_records
 from tests.unit.reporter.events import (
     TARGET,
     denied,
@@ -39,9 +39,7 @@ EVENTS: list[audit.AuditEvent] = [
 
 
 def record(event: audit.AuditEvent) -> pb.Record:
-    data = serialize_record(
-        event, seq=9, boot_id="boot", unix_ms=10, monotonic_ns=11, role="proxy@0"
-    )
+    (data,) = serialize_records([event], 9, Stamp("boot", 10, 11), "proxy@0")
     return pb.Record.FromString(data)
 
 

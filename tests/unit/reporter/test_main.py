@@ -1,6 +1,7 @@
 """The reporter's process: what it answers, what it has recorded when it is killed."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Awaitable, Callable
@@ -10,12 +11,22 @@ from tempfile import TemporaryDirectory
 import pytest
 import uvloop
 
-from agent.model.audit import Outcome
+from agent.ipc.endpoint import PeerGone
+from agent.ipc.messages import Record
+from agent.ipc.records import pack_event
+from agent.model.audit import Alarm, Alarmed, AuditEvent, Outcome
 from agent.pb import audit_pb2 as pb
 from agent.reporter.main import life_of
 from agent.spool.recovery import payloads, recover
 from tests.servers.reporter import Reporter, running_reporter
-from tests.unit.reporter.events import finished, intended, session_closed, session_opened, ulid
+from tests.unit.reporter.events import (
+    finished,
+    intended,
+    run_started,
+    session_closed,
+    session_opened,
+    ulid,
+)
 
 Scenario = Callable[[Reporter], Awaitable[None]]
 
@@ -190,3 +201,38 @@ def test_heartbeats_are_written_when_nothing_happens() -> None:
 def test_a_life_is_named_by_pid_and_start_time() -> None:
     """Two looks at the same process give the same name."""
     assert life_of(os.getpid()) == life_of(os.getpid()) != life_of(1)
+
+
+@pytest.mark.parametrize("event", [run_started(1), Alarmed(Alarm.ROLE_DIED, "forged", None)])
+def test_a_worker_can_not_tell_what_is_the_brokers(event: AuditEvent) -> None:
+    """Runs, leases and alarms of a proxy end it, unrecorded; of the broker they are recorded."""
+
+    async def scenario(reporter: Reporter) -> None:
+        worker = reporter.wire("proxy@0")
+        worker.record(event)
+        await worker.until_gone()
+        broker = reporter.wire("broker")
+        await broker.until_durable(broker.record(event))
+        roles = [one.role for one in records(reporter.spool) if "forged" in str(one)]
+        roles += [one.role for one in records(reporter.spool) if one.HasField("run_started")]
+        assert roles == ["broker"]
+
+    with_reporter(scenario)
+
+
+def test_descriptors_of_a_hostile_worker_are_not_kept() -> None:
+    """Frames with descriptors end the sender; the reporter's table does not fill."""
+
+    async def scenario(reporter: Reporter) -> None:
+        assert reporter.process is not None
+        worker = reporter.wire("proxy@0")
+        await worker.until_durable(worker.record(intended(1)))
+        before = len(os.listdir(f"/proc/{reporter.process.pid}/fd"))
+        with contextlib.suppress(PeerGone):
+            for number in range(100):
+                record = Record((pack_event(intended(number)),), 0, "disk")
+                worker.endpoint.notify(record, [0] * 32)
+        await worker.until_gone()
+        assert len(os.listdir(f"/proc/{reporter.process.pid}/fd")) <= before
+
+    with_reporter(scenario)

@@ -1,0 +1,129 @@
+"""Protobuf by hand for the two hot kinds: the bytes of the generated code in half the time.
+
+Fields are written in the order of their numbers and left out when they have the default value, as
+protobuf's own serialiser does (https://protobuf.dev/programming-guides/encoding). What operations
+of one session have in common is serialised once and kept.
+"""
+
+from agent.model.audit import OperationFinished, OperationIntended
+from agent.model.operation import Operation
+
+KEPT_MAX = 4_096  # serialised groups of fields; past it all are forgotten
+KEPT_BYTES_MAX = 512  # of one of them; longer ones are not kept
+_UINT64 = 1 << 64
+_PAIR = 1 << 14  # two groups of seven bits
+
+
+def _short(number: int) -> bytes:
+    return bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80, number >> 7))
+
+
+_LAST = tuple(_short(number) for number in range(_PAIR))
+_MORE = tuple(bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(_PAIR))
+_kept: dict[object, bytes] = {}
+
+
+def varint(number: int) -> bytes:
+    """Return an unsigned integer of at most 64 bits.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    if 0 <= number < _PAIR:
+        return _LAST[number]
+    if not 0 <= number < _UINT64:
+        raise ValueError(f"{number} does not fit 64 bits")
+    parts = b""
+    while number >= _PAIR:
+        parts += _MORE[number & _PAIR - 1]
+        number >>= 14
+    return parts + _LAST[number]
+
+
+def text(field: int, value: str) -> bytes:
+    """Return a string field (numbers up to 15), nothing for "".
+
+    Raises:
+        UnicodeEncodeError: a lone surrogate.
+    """
+    if not value:
+        return b""
+    data = value.encode()
+    return _LAST[field << 3 | 2] + varint(len(data)) + data
+
+
+def number(field: int, value: int) -> bytes:
+    """Return an unsigned integer field (numbers up to 15), nothing for 0."""
+    return _LAST[field << 3] + varint(value) if value else b""
+
+
+def message(field: int, body: bytes) -> bytes:
+    """Return a sub-message field, also when it is empty (numbers up to 2,047)."""
+    return varint(field << 3 | 2) + varint(len(body)) + body
+
+
+def texts(first: int, *values: str) -> bytes:
+    """Return string fields with consecutive numbers, from what was kept if they were seen."""
+    key = (first, values)
+    found = _kept.get(key)
+    if found is None:
+        found = b"".join([text(field, value) for field, value in enumerate(values, first)])
+        _keep(key, found)
+    return found
+
+
+def _keep(key: object, data: bytes) -> None:
+    if len(data) <= KEPT_BYTES_MAX:
+        if len(_kept) >= KEPT_MAX:
+            _kept.clear()
+        _kept[key] = data
+
+
+def record_head(boot_id: str, unix_ms: int, monotonic_ns: int) -> bytes:
+    """Return fields 2 to 4 of a Record."""
+    return text(2, boot_id) + number(3, unix_ms) + number(4, monotonic_ns)
+
+
+def record(seq: int, head: bytes, field: int, event: bytes) -> bytes:
+    """Return a Record around a serialised event; head is its fields 2 to 5."""
+    return b"".join((number(1, seq), head, message(field, event)))
+
+
+def operation_intended(event: OperationIntended) -> bytes:
+    """Return the event's bytes."""
+    return b"".join((
+        texts(1, event.session_id, event.run_id, event.loop, event.target or ""),
+        message(5, _operation(event.operation)),
+        texts(6, event.rule, event.lease_id or "", event.durability),
+    ))  # fmt: skip
+
+
+def _operation(one: Operation) -> bytes:
+    return b"".join((
+        text(1, one.operation_id),
+        texts(2, one.protocol, one.verb),
+        text(4, one.resource),
+        _attributes(one.attributes) if one.attributes else b"",
+    ))  # fmt: skip
+
+
+def _attributes(pairs: tuple[tuple[str, str], ...]) -> bytes:
+    """Return the attributes, from what was kept if they were seen."""
+    found = _kept.get(pairs)
+    if found is None:
+        found = b"".join([message(5, text(1, name) + text(2, value)) for name, value in pairs])
+        _keep(pairs, found)
+    return found
+
+
+def operation_finished(event: OperationFinished) -> bytes:
+    """Return the event's bytes."""
+    return b"".join((
+        text(1, event.session_id),
+        text(2, event.operation_id),
+        texts(3, event.outcome, event.reason, event.status),
+        number(6, event.request_bytes),
+        number(7, event.response_bytes),
+        number(8, event.duration_ns),
+        texts(9, event.upstream),
+    ))  # fmt: skip
