@@ -1,0 +1,1 @@
+"""Ways out of a run, tried from inside a real one."""
