@@ -181,6 +181,19 @@ def test_any_bytes_are_a_message_or_end_the_peer(frame: bytes) -> None:
     asyncio.run(scenario())
 
 
+def test_text_that_is_not_utf8_ends_the_peer() -> None:
+    """Bytes that are no text, where text must be, are a broken frame like any other."""
+
+    async def scenario() -> None:
+        ends = Ends()
+        ends.broker._sock.send(b"\x93\x00\xc2\x92\xa5Admit\xa1\xff")
+        await until(lambda: ends.closed)
+        assert ends.closed[0].startswith("frame is not of the boundary")
+        ends.close()
+
+    asyncio.run(scenario())
+
+
 def test_frames_at_the_limit_pass_and_past_it_are_refused() -> None:
     """FRAME_BYTES_MAX bytes pass; one more raises on sending and ends a peer that sends it."""
 
