@@ -3,7 +3,7 @@
 import errno
 import os
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from agent.ipc.messages import Layer, Layers
 from agent.kernel import abi, admission, migrate, nft, objects
@@ -309,6 +309,7 @@ class Plane:
         tags = self.maps.tags is not None
         detail = "task storage" if tags else "fallback: the procs map (no task storage here)"
         layers.append(Layer("identity tag", True, True, detail))
+        layers.append(_tracing())
         return layers
 
     async def probe(self) -> Layers:
@@ -326,3 +327,13 @@ class Plane:
         registered = (run for run in self._runs.all() if run.tier is Tier.REGISTERED)
         fences = (nft.Fence(r.cgroup_id, self.tree.level(r.cgroup_path)) for r in registered)
         self._guard.set_fences(tuple(fences))
+
+
+def _tracing() -> Layer:
+    """Return whether one user's processes are kept apart: nothing of ours, so not claimed."""
+    try:
+        scope = int(Path("/proc/sys/kernel/yama/ptrace_scope").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        scope = 0
+    detail = f"yama.ptrace_scope is {scope}" if scope else "a loop's user can trace it: see README"
+    return Layer("host ptrace scope", False, scope > 0, detail)

@@ -25,7 +25,8 @@ def main() -> None:
     )
     plane = Plane.open(config)
     try:
-        absent = [one.name for one in asyncio.run(plane.probe()).layers if not one.present]
+        layers = asyncio.run(plane.probe()).layers
+        absent = [one.name for one in layers if one.claimed and not one.present]
         bench = Bench(plane)
         child = bench.python(bench.run(), "s=socket.create_connection(('198.18.7.7',80))")
         whose = bench.arrive().attributed()
