@@ -1,9 +1,9 @@
 """Original destination → the target that a loop means by it, or why there is none.
 
 A destination names a target when it is the target's synthetic address, its IP literal, or the
-address that we dial for it, with the target's port. An https target on 443 is also reached on
-port 80, in clear text, for loops that cannot take a CA. The nearest kind wins; two targets of the
-same kind are no answer.
+address that we dial for it, with the target's port. Loopback names the target `localhost`. An
+https target on 443 is also reached on port 80, in clear text, for loops that cannot take a CA. The
+nearest kind wins; two targets of the same kind are no answer.
 """
 
 from collections.abc import Iterable
@@ -24,6 +24,9 @@ class Unlisted:
     reason: Reason
     explanation: str
     next_step: str
+
+
+LOCALHOST = frozenset({"127.0.0.1", "::1"})  # no program asks a resolver for it (RFC 6761 6.3)
 
 
 def resolve(
@@ -62,7 +65,9 @@ def best_match(targets: Iterable[Target], destination: Endpoint) -> list[Target]
 
 def _rank(target: Target, destination: Endpoint) -> int | None:
     """Return how near a match is (0 is nearest), None for no match."""
-    if destination.address in (target.synthetic4, target.synthetic6, target.host):
+    if destination.address in (target.synthetic4, target.synthetic6, target.host) or (
+        target.host == "localhost" and destination.address in LOCALHOST
+    ):
         kind = 0
     elif destination.address == target.dial_host:
         kind = 2

@@ -94,14 +94,11 @@ class Arrivals:
         session_id = attribution.session_id
         if not self.services.sessions.has_room(attribution.run_id):
             raise Refused(Reason.OVERLOADED, "the run has too many connections", session_id)
-        try:
-            answer = await self.services.peers.require_broker().request(
-                Authorize(session_id), Authorized, timeout_s=AUTHORIZE_TIMEOUT_S
-            )
-        except RequestFailed as error:
-            raise Refused(error.failed.reason, error.failed.detail, session_id) from error
-        except (PeerGone, TimeoutError) as error:
-            raise Refused(Reason.INTERNAL, "the broker does not answer", session_id) from error
+        with self.services.sessions.arriving(attribution.run_id) as arriving:
+            answer = await self._ask(session_id)
+        if arriving.cut is not None:
+            # the answer is from before the cut: what it allows is over
+            raise Refused(arriving.cut, "the run was cut as it connected", session_id)
         grant = answer.grant
         if grant is not None and (grant.run_id, grant.loop) != (attribution.run_id, answer.loop):
             raise Refused(Reason.INTERNAL, "the grant is another run's", session_id)
@@ -110,6 +107,16 @@ class Arrivals:
         session = Session(attribution, answer.loop, grant, monotonic_ns())
         session.become(State.AUTHORIZED)
         return session, answer
+
+    async def _ask(self, session_id: SessionId) -> Authorized:
+        try:
+            return await self.services.peers.require_broker().request(
+                Authorize(session_id), Authorized, timeout_s=AUTHORIZE_TIMEOUT_S
+            )
+        except RequestFailed as error:
+            raise Refused(error.failed.reason, error.failed.detail, session_id) from error
+        except (PeerGone, TimeoutError) as error:
+            raise Refused(Reason.INTERNAL, "the broker does not answer", session_id) from error
 
     async def _begin(self, sock: socket.socket, session: Session, answer: Authorized) -> None:
         """From here on there is a session, which is closed exactly once."""

@@ -69,6 +69,10 @@ class Dialler:
                 upstream = await self._clear(sock)
             else:
                 upstream = await self._secure(sock, target)
+        except OSError as error:
+            sock.close()
+            text = "the target's server ended the connection at once"
+            raise Unreachable(Reason.UPSTREAM_UNREACHABLE, text) from error
         except BaseException:
             sock.close()
             raise

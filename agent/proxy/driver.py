@@ -358,7 +358,14 @@ class Driver:
     def _spawn(self, work: collections.abc.Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """A task that failed without an answer would leave the relay waiting: end the session."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("session %s: a task failed", self.session.session_id, exc_info=error)
+            self.end(Reason.INTERNAL)
 
     async def _request_lease(self, command: RequestLease) -> None:
         answer = await take_lease(self._services.peers, self.session, command.accepts)

@@ -14,7 +14,7 @@ from agent.model.reason import Reason
 from agent.protocols.http1.answers import Refusal, serialize_answer
 from agent.proxy.channel import NOBODY, Channel
 from agent.proxy.driver import Driver
-from agent.proxy.leaves import NoLeaf
+from agent.proxy.leaves import ALPN, NoLeaf
 from agent.proxy.relays import SPECS
 from agent.proxy.secure import (
     ACCESS_DENIED,
@@ -35,7 +35,7 @@ from agent.wire.side import Side
 from agent.wire.tls import TlsEngine
 
 GREETING_TIMEOUT_S = 10.0  # to the first bytes, and to the end of the TLS handshake
-HTTP11 = b"http/1.1"
+SPOKEN = frozenset(name.encode() for name in ALPN)
 
 
 def new_operation_id() -> OperationId:
@@ -175,7 +175,7 @@ class Greeting(asyncio.Protocol):
             self._refuse(alert(UNRECOGNIZED_NAME if unlisted else ACCESS_DENIED), reason)
         elif not names_target(hello, grant.target.host):
             self._refuse(alert(UNRECOGNIZED_NAME), Reason.DESTINATION_MISMATCH)
-        elif hello.alpn and HTTP11 not in hello.alpn:
+        elif hello.alpn and SPOKEN.isdisjoint(hello.alpn):
             self._refuse(alert(NO_APPLICATION_PROTOCOL), Reason.PROTOCOL_UNKNOWN)
         else:
             self._pause()

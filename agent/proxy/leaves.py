@@ -23,7 +23,7 @@ SIGN_TIMEOUT_S = 5.0
 MINTED_A_MINUTE_MAX = 60  # new names for one run in a minute; one past it gets no certificate
 RUNS_COUNTED_MAX = 4_096
 MINUTE_NS = 60_000_000_000
-ALPN = ("http/1.1",)
+ALPN = ("http/1.1", "http/1.0")  # in our order; a client that offers none of them is refused
 
 
 class NoLeaf(Exception):

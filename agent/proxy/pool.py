@@ -35,8 +35,9 @@ class Upstream:
 class Pool:
     """Owner of the connections that lie idle; any sign of life on one closes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle_max: int = IDLE_MAX) -> None:
         self._event_loop = asyncio.get_running_loop()
+        self._idle_max = idle_max
         self._idle: OrderedDict[Channel, tuple[PoolKey, Upstream, float]] = OrderedDict()
         self._by_key: dict[PoolKey, list[Upstream]] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -66,7 +67,7 @@ class Pool:
         same.append(upstream)
         if len(same) > IDLE_A_KEY_MAX:
             self._close(same[0].channel)
-        if len(self._idle) > IDLE_MAX:
+        if len(self._idle) > self._idle_max:
             self._close(next(iter(self._idle)))
         if self._sweep is None:
             self._sweep = self._event_loop.call_later(IDLE_S, self._expire)

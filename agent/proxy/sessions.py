@@ -1,6 +1,8 @@
 """The live sessions of a worker: bounded, found by run, closed exactly once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent.model.audit import SessionClosed
@@ -11,6 +13,7 @@ from agent.runtime.clock import monotonic_ns
 
 CONNECTIONS_MAX = 8_192  # of a worker; at it, connections wait in the kernel's backlog
 CONNECTIONS_A_RUN_MAX = 4_096  # one past it is reset, and recorded as overloaded
+A_RUNS_SHARE = 2  # and no run gets more than this part of what the worker takes: there are others
 
 
 class Live(Protocol):
@@ -25,21 +28,48 @@ class Live(Protocol):
         """End when nothing is under way."""
 
 
+@dataclass(slots=True, eq=False)
+class Arriving:
+    """A connection of a run that is no session yet. cut: its run was cut meanwhile."""
+
+    cut: Reason | None = None
+
+
 class Sessions:
     """The registry."""
 
-    def __init__(self, on_closed: Callable[[Session, SessionClosed], None]) -> None:
+    def __init__(
+        self,
+        on_closed: Callable[[Session, SessionClosed], None],
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
         """on_closed is told once a session, with its last record."""
         self._by_run: dict[RunId, set[Live]] = {}
+        self._arriving: dict[RunId, set[Arriving]] = {}
         self._count = 0
         self._on_closed = on_closed
+        self._a_run_max = max(1, min(CONNECTIONS_A_RUN_MAX, connections_max // A_RUNS_SHARE))
 
     def __len__(self) -> int:
         return self._count
 
     def has_room(self, run_id: RunId) -> bool:
         """Whether the run may have one more."""
-        return len(self._by_run.get(run_id, ())) < CONNECTIONS_A_RUN_MAX
+        known = len(self._by_run.get(run_id, ())) + len(self._arriving.get(run_id, ()))
+        return known < self._a_run_max
+
+    @contextmanager
+    def arriving(self, run_id: RunId) -> Iterator[Arriving]:
+        """Know of a connection while others are asked about it: a cut must not miss it."""
+        one = Arriving()
+        same = self._arriving.setdefault(run_id, set())
+        same.add(one)
+        try:
+            yield one
+        finally:
+            same.discard(one)
+            if not same:
+                self._arriving.pop(run_id, None)
 
     def opened(self, live: Live) -> None:
         """Know of one more."""
@@ -66,13 +96,15 @@ class Sessions:
         self._on_closed(live.session, last)
 
     def cut_run(self, run_id: RunId, reason: Reason) -> None:
-        """End every session of a run now."""
+        """End every session of a run now, and what is about to be one."""
+        for one in self._arriving.get(run_id, ()):
+            one.cut = reason
         for live in tuple(self._by_run.get(run_id, ())):
             live.cut(reason)
 
     def cut_all(self, reason: Reason) -> None:
         """End every session now."""
-        for run_id in tuple(self._by_run):
+        for run_id in {*self._by_run, *self._arriving}:
             self.cut_run(run_id, reason)
 
     def drain(self) -> None:

@@ -23,6 +23,7 @@ class Trust:
         if context is None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name
             context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.options |= ssl.OP_NO_RENEGOTIATION  # what was verified once stays so
             context.set_alpn_protocols(ALPN)
             if ca_pem:
                 context.load_verify_locations(cadata=ca_pem)

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ CONNECT_TIMEOUT_S = 5.0  # each address
 CONNECT_TOTAL_TIMEOUT_S = 15.0
 ADDRESSES_TRIED_MAX = 8
 
+logger = logging.getLogger(__name__)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 SYNTHETIC4 = ipaddress.ip_network("198.18.0.0/15")  # what our resolver answers (RFC 2544)
 METADATA = frozenset(
@@ -122,7 +124,13 @@ async def connect(addresses: Sequence[Endpoint]) -> tuple[socket.socket, Endpoin
 
 async def _connect_one(address: Endpoint) -> socket.socket | None:
     family = socket.AF_INET6 if ":" in address.address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    try:
+        sock = socket.socket(family, kind)
+    except OSError as error:
+        # no descriptor or no such family: not the server's fault, and still no connection
+        logger.warning("no socket for %s: %s", address, error.strerror)
+        return None
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):

@@ -18,7 +18,7 @@ from agent.proxy.dial import Dialler
 from agent.proxy.dns import Names
 from agent.proxy.leaves import Leaves
 from agent.proxy.peers import Peers
-from agent.proxy.pool import Pool
+from agent.proxy.pool import IDLE_MAX, Pool
 from agent.proxy.recorder import Recorder
 from agent.proxy.resolver import Resolver
 from agent.proxy.services import Services
@@ -27,7 +27,8 @@ from agent.proxy.sessions import CONNECTIONS_MAX, Sessions
 from agent.proxy.upstream import DialRules
 
 DESCRIPTORS_A_CONNECTION = 2  # downstream and upstream
-DESCRIPTORS_RESERVED = 256  # peers, listeners, DNS over TCP, idle upstream connections beyond use
+DESCRIPTORS_RESERVED = 256  # peers, listeners, DNS over TCP
+IDLE_SHARE = 8  # this part of the descriptors may lie idle in the pool
 GARBAGE_THRESHOLD = 20_000  # objects made and not freed before the collector looks
 DRAIN_MARGIN_S = 0.5  # kept of the drain's time for the last records
 
@@ -40,7 +41,9 @@ class Worker:
     def __init__(self, config: Daemon, name: str) -> None:
         self._config = config
         self._name = name
-        self._connections_max = connections_max(allow_descriptors())
+        descriptors = allow_descriptors()
+        self._connections_max = connections_max(descriptors)
+        self._idle_max = idle_max(descriptors)
         self._serving: set[asyncio.Task[None]] = set()
         self._draining = False
         self._idle = asyncio.Event()
@@ -51,8 +54,8 @@ class Worker:
         self._services = Services(
             peers,
             Recorder(lambda _: self._balance()),
-            Sessions(self._closed),
-            Pool(),
+            Sessions(self._closed, self._connections_max),
+            Pool(self._idle_max),
             Dialler(DialRules(frozenset({self._config.proxy_port, self._config.dns_port}))),
             Leaves(peers),
         )
@@ -197,5 +200,10 @@ def allow_descriptors() -> int:
 
 def connections_max(descriptors: int) -> int:
     """Return how many connections a worker takes with so many descriptors."""
-    room = (descriptors - DESCRIPTORS_RESERVED) // DESCRIPTORS_A_CONNECTION
-    return max(1, min(CONNECTIONS_MAX, room))
+    room = descriptors - DESCRIPTORS_RESERVED - idle_max(descriptors)
+    return max(1, min(CONNECTIONS_MAX, room // DESCRIPTORS_A_CONNECTION))
+
+
+def idle_max(descriptors: int) -> int:
+    """Return how many idle upstream connections a worker keeps with so many descriptors."""
+    return min(IDLE_MAX, descriptors // IDLE_SHARE)

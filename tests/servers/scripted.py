@@ -52,6 +52,7 @@ class Scripted:
     """A running server."""
 
     port: int
+    context: ssl.SSLContext | None = None  # of the next connections
     conversations: list[Conversation] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     accepted: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -77,14 +78,14 @@ def scripted_server(script: Script, identity: Identity | None = None) -> Iterato
     """Run `script` for each connection, each in a thread, until the test is done."""
     listener = listening("127.0.0.1", 0)
     context = None if identity is None else server_context(identity)
-    server = Scripted(listener.getsockname()[1])
+    server = Scripted(listener.getsockname()[1], context)
     threads: list[threading.Thread] = []
 
     def converse(sock: socket.socket) -> None:
         sock.settimeout(TIMEOUT_S)
         try:
-            if context is not None:
-                sock = context.wrap_socket(sock, server_side=True)
+            if server.context is not None:
+                sock = server.context.wrap_socket(sock, server_side=True)
             conversation = Conversation(sock)
             server.conversations.append(conversation)
             server.accepted.release()

@@ -20,6 +20,8 @@ targets:
   twin-a: {protocol: http, address: https://twin-a.example, dial: "192.0.2.8:443"}
   twin-b: {protocol: http, address: https://twin-b.example, dial: "192.0.2.8:443"}
   foreign: {protocol: http, address: https://foreign.example}
+  own: {protocol: http, address: "https://localhost:8444"}
+  hosts-file: {protocol: http, address: "https://own.example:8445", dial: "127.0.0.1:8445"}
 loops:
   l:
     rules:
@@ -31,6 +33,8 @@ loops:
       - {target: dialled, allow: {path: /**}}
       - {target: twin-a, allow: {path: /**}}
       - {target: twin-b, allow: {path: /**}}
+      - {target: own, allow: {path: /**}}
+      - {target: hosts-file, allow: {path: /**}}
 """)
 NAMES = assign_synthetic(POLICY)
 
@@ -54,6 +58,9 @@ def _resolve(address: str, port: int) -> Target | Unlisted:
         ("2001:db8::1", 80, "literal6"),
         ("192.0.2.7", 9443, "dialled"),
         ("dialled.example", 443, "dialled"),
+        ("127.0.0.1", 8444, "own"),
+        ("::1", 8444, "own"),
+        ("127.0.0.1", 8445, "hosts-file"),
     ],
 )
 def test_what_names_a_target(address: str, port: int, name: str) -> None:
@@ -86,4 +93,4 @@ def test_what_does_not(address: str, port: int, said: str) -> None:
 def test_targets_of_one_host_share_its_address() -> None:
     """And literals have none."""
     assert set(NAMES) == {target.host for target in POLICY.targets.values()
-                          if target.host.endswith(".example")}  # fmt: skip
+                          if target.host.endswith((".example", "localhost"))}  # fmt: skip

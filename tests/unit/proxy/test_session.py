@@ -88,8 +88,30 @@ def test_a_run_has_room_up_to_its_bound() -> None:
 
 @pytest.mark.parametrize(
     ("descriptors", "connections"),
-    [(1 << 20, CONNECTIONS_MAX), (1_256, 500), (256, 1), (0, 1)],
+    [(1 << 20, CONNECTIONS_MAX), (2_304, 880), (256, 1), (0, 1)],
 )
 def test_connections_fit_the_descriptors(descriptors: int, connections: int) -> None:
     """A worker takes no more connections than it has descriptors for."""
     assert connections_max(descriptors) == connections
+
+
+def test_a_run_gets_no_more_than_its_share() -> None:
+    """Where a worker takes few connections, one run leaves room for others; arrivals count."""
+    registry = Sessions(lambda *_: None, connections_max=4)
+    Quiet(registry)
+    with registry.arriving(RUN):
+        assert not registry.has_room(RUN)
+        assert registry.has_room(RunId("other"))
+    assert registry.has_room(RUN)
+
+
+def test_a_cut_reaches_what_is_about_to_be_a_session() -> None:
+    """The broker's answer may be read with the cut that follows it: both cuts are seen."""
+    registry = Sessions(lambda *_: None)
+    with registry.arriving(RUN) as first, registry.arriving(RunId("other")) as second:
+        registry.cut_run(RUN, Reason.RUN_ENDED)
+        assert (first.cut, second.cut) == (Reason.RUN_ENDED, None)
+        registry.cut_all(Reason.INTERNAL)
+        assert second.cut is Reason.INTERNAL
+    with registry.arriving(RUN) as later:
+        assert later.cut is None

@@ -2,11 +2,14 @@
 
 import asyncio
 import ipaddress
+import os
+import resource
 
 import pytest
 
+from agent.model.flow import Endpoint
 from agent.model.reason import Reason
-from agent.proxy.upstream import DialRules, Unreachable, addresses_of, forbidden
+from agent.proxy.upstream import DialRules, Unreachable, addresses_of, connect, forbidden
 from tests.unit.proxy.harness import target
 
 RULES = DialRules(frozenset({15001, 15053}))
@@ -60,3 +63,20 @@ def test_a_name_that_does_not_resolve_is_unreachable() -> None:
     """`invalid.` never resolves (RFC 6761)."""
     with pytest.raises(Unreachable, match="does not resolve"):
         asyncio.run(addresses_of(target(dial_host="nothing.invalid"), RULES))
+
+
+def test_no_descriptor_for_a_connection_is_unreachable() -> None:
+    """At the descriptors' limit there is an answer, and not a session that waits for one."""
+
+    async def claim() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            with pytest.raises(Unreachable, match="does not answer"):
+                await connect([Endpoint("127.0.0.1", 1)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    asyncio.run(claim())

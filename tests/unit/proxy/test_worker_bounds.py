@@ -14,6 +14,7 @@ from agent.model.audit import (
     OperationIntended,
     Outcome,
     SessionClosed,
+    SessionOpened,
     SessionRefused,
 )
 from agent.model.grant import Durability, Target
@@ -289,7 +290,7 @@ def test_a_greeting_that_never_comes_holds_nothing_upstream(
     """A connection that says nothing is known and cut with its run, without a record of work."""
     with harness(World(authority, [target()]), near, tmp_path) as worker:
         with worker.connect() as sock:
-            worker.wait(lambda: bool(worker.sessions))
+            worker.wait_for(SessionOpened)
             sock.sendall(b"\x16\x03")
             worker.cut_run(Reason.RUN_ENDED)
             assert read_all_tls(sock) in {b"", b"<reset>"}
