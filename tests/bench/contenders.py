@@ -3,7 +3,7 @@
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Contender:
     roots: list[int]
     token: bool = False  # the load brings the token itself
     inside: Namespace | None = None
+    launch: Callable[[list[str]], list[str]] | None = None  # the load as a loop's command
 
 
 def pinned(*command: str) -> list[str]:

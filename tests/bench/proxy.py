@@ -1,7 +1,9 @@
 """`python -m tests.bench.proxy`: the worker beside nginx, HAProxy and mitmproxy, in one run.
 
 Every contender terminates TLS, injects the bearer token, and speaks verified TLS upstream. wrk and
-the upstream nginx have one core, the contender the other (ours: worker and reporter together).
+the upstream nginx have one core, the contender the other. `process` and `disk` are our worker and
+reporter, with stand-ins for kernel and broker; `instance` and `instance-disk` are the whole daemon
+with its roles, and the load is a loop: the CPU time of every process of ours is counted.
 """
 
 import argparse
@@ -23,12 +25,17 @@ from tests.bench.contenders import (
     ours,
     reverse_nginx,
 )
+from tests.bench.instance import instance
 from tests.bench.measure import Cost, fdatasync_us, measure
 from tests.servers.certificates import Authority
 from tests.servers.nginx import nginx_api
 
 MITM_VENV = Path(tempfile.gettempdir(), "loopwarden-bench-mitmproxy")
 CASES = ((1, "1k"), (32, "1k"), (1, "64k"), (32, "64k"))
+CONTENDERS = (
+    "direct", "nginx", "haproxy", "mitmproxy", "process", "disk", "instance", "instance-disk",
+)  # fmt: skip
+OURS = ("loopwarden", "instance")
 LOAD_CORE = "1"
 SYSTEM_PYTHON = "/usr/bin/python3"  # mitmproxy runs as another user, who must be able to read it
 
@@ -45,6 +52,8 @@ def wrk(
     if close:
         load += ["-H", "Connection: close"]
     load.append(f"{url}/files/{path}")
+    if contender.launch is not None:
+        return contender.launch(load)  # the name is resolved by our own resolver
     hosts.write_text(f"{contender.address} {NAME}\n", encoding="ascii")
     mounted = ["unshare", "-m", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
     argv = [*mounted, *load]
@@ -90,12 +99,12 @@ def mitmdump() -> Path:
 def compare(results: dict[str, dict[str, Cost]]) -> None:
     """Print requests per CPU second as ratios."""
     print("\nrequests per CPU second, ours over theirs")
-    for mine in (name for name in results if name.startswith("loopwarden")):
+    for mine in (name for name in results if name.startswith(OURS)):
         for case, cost in results[mine].items():
             ratios = [
                 f"{other} {cost.requests_a_cpu_second / their[case].requests_a_cpu_second:6.2f}"
                 for other, their in results.items()
-                if not other.startswith(("loopwarden", "direct"))
+                if not other.startswith((*OURS, "direct"))
                 and their[case].requests_a_cpu_second
             ]
             print(f"{mine:20} {case:9} {'   '.join(ratios)}")
@@ -105,7 +114,7 @@ def main() -> None:
     """Run everything that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=4, help="of each load")
-    parser.add_argument("--only", default="direct,nginx,haproxy,mitmproxy,process,disk")
+    parser.add_argument("--only", default=",".join(CONTENDERS))
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {int(LOAD_CORE)})
     wanted = arguments.only.split(",")
@@ -137,6 +146,10 @@ def main() -> None:
             "mitmproxy": lambda: mitmproxy(folder("mitmproxy"), authority, mitmdump()),
             "process": lambda: ours(folder("process"), authority, api, Durability.PROCESS),
             "disk": lambda: ours(folder("disk"), authority, api, Durability.DISK),
+            "instance": lambda: instance(folder("instance"), authority, api, Durability.PROCESS),
+            "instance-disk": lambda: instance(
+                folder("instance-disk"), authority, api, Durability.DISK
+            ),
         }
         for name in wanted:
             with makers[name]() as contender:
