@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, select
 
 from agent.cli import collector_show as show
 from agent.cli.collector_settings import state_dir
-from agent.cli.collector_text import Cell, Paint, moment, out, paint_for, table
+from agent.cli.collector_text import Cell, Paint, json_line, moment, out, paint_for, table
 from agent.cli.collector_time import parse_moment_ms
 from agent.collector import query, schema
 from agent.collector.store import open_for_reading
@@ -40,7 +39,8 @@ def ask(arguments: argparse.Namespace) -> int:
 
 
 def _hosts(connection: Connection, arguments: argparse.Namespace, paint: Paint) -> int:
-    return _print(query.hosts(connection), arguments, paint, show.hosts)
+    rows = query.hosts(connection, clock.unix_ms())
+    return _print(rows, arguments, paint, show.hosts)
 
 
 def _runs(connection: Connection, arguments: argparse.Namespace, paint: Paint) -> int:
@@ -63,23 +63,40 @@ def _sessions(connection: Connection, arguments: argparse.Namespace, paint: Pain
 
 def _tail(connection: Connection, arguments: argparse.Namespace, paint: Paint) -> int:
     wanted = _filter(arguments)
-    after = dict.fromkeys(query.heads(connection), 0)
-    rows = query.news(connection, after, wanted)
-    newest = sorted(rows, key=lambda row: row.get("at_ms") or row["opened_ms"])
-    first = newest[-arguments.lines :] if arguments.lines > 0 else []
+    after = query.heads(connection)
     try:
-        _print_news(first, arguments, paint)
+        _print_news(_last(connection, after, wanted, arguments.lines), arguments, paint)
         while arguments.follow:
-            for row in rows:
-                after[row["host_id"]] = max(after[row["host_id"]], row["last_seq"])
             connection.rollback()  # the next read must see what was written meanwhile
             time.sleep(FOLLOW_INTERVAL_S)
-            after = dict.fromkeys(query.heads(connection), 0) | after
+            after = _behind(query.heads(connection), after)
             rows = query.news(connection, after, wanted)
+            for row in rows:
+                after[row["host_id"]] = max(after[row["host_id"]], row["last_seq"])
             _print_news(rows, arguments, paint)
     except KeyboardInterrupt:
         return 0
     return 0
+
+
+def _last(
+    connection: Connection, heads: dict[str, int], wanted: query.Filter, lines: int
+) -> list[query.Row]:
+    """Return the newest lines up to the heads, by time."""
+    if lines <= 0:
+        return []
+    rows = query.news(connection, dict.fromkeys(heads, 0), wanted, newest=lines)
+    shown = [row for row in rows if row["last_seq"] <= heads[row["host_id"]]]
+    return sorted(shown, key=lambda row: row.get("at_ms") or row["opened_ms"])[-lines:]
+
+
+def _behind(heads: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """Return where to go on: new hosts from their first record, a store set back from its end."""
+    for host_id, seq in heads.items():
+        if seq < after.get(host_id, 0):
+            sys.stderr.write(f"the store was set back: host {host_id} ends at {seq} now\n")
+            after = after | {host_id: seq}
+    return dict.fromkeys(heads, 0) | after
 
 
 def _print_news(rows: list[query.Row], arguments: argparse.Namespace, paint: Paint) -> None:
@@ -93,7 +110,9 @@ def _print_news(rows: list[query.Row], arguments: argparse.Namespace, paint: Pai
 
 def _who(connection: Connection, arguments: argparse.Namespace, paint: Paint) -> int:
     at_ms = parse_moment_ms(arguments.at, clock.unix_ms())
-    return _print(query.who(connection, arguments.target, at_ms), arguments, paint, show.who)
+    wanted = query.Filter(loop=arguments.loop, run=arguments.run, host=arguments.host)
+    rows = query.who(connection, arguments.target, at_ms, wanted)
+    return _print(rows, arguments, paint, show.who)
 
 
 def _alarms(connection: Connection, arguments: argparse.Namespace, paint: Paint) -> int:
@@ -150,7 +169,7 @@ def _print(
 
 def _json(rows: Iterable[Any]) -> None:
     for row in rows:
-        out(msgspec.json.encode(row).decode())
+        out(json_line(row))
 
 
 _COMMANDS: dict[str, Callable[[Connection, argparse.Namespace, Paint], int]] = {

@@ -20,7 +20,9 @@ def hosts(rows: list[Row], paint: Paint) -> str:
             row["name"],
             row["host_id"],
             str(row["seq"]),
-            moment(row["seen_ms"]),
+            Cell(moment(row["seen_ms"]) + " silent", "red")
+            if row["silent"]
+            else moment(row["seen_ms"]),
             row["version"] or "-",
             _count(row["alarms"]),
             _count(row["gaps"]),
@@ -124,30 +126,33 @@ def operation_line(row: Row, paint: Paint) -> str:
     if row["kind"] == "session":
         what = row["target"] or row["destination"] or row["detail"]
         text = f"session {short(row['session_id'])} {what}"
-        verdict = paint(row["reason"], "red" if row["reason"] != "downstream-closed" else "dim")
+        verdict = paint(
+            clean(row["reason"]), "red" if row["reason"] != "downstream-closed" else "dim"
+        )
         at = row["opened_ms"]
     else:
         text = f"{row['target'] or '-'} {row['verb']} {row['resource']}"
         verdict = outcome(row, paint)
         at = row["at_ms"]
     loop = row["loop"] or "-"
-    return f"{paint(moment(at), 'dim')}  {host}  {loop}  {process}  {clean(text)}  {verdict}"
+    said = clean(f"{host}  {loop}  {process}  {text}")
+    return f"{paint(moment(at), 'dim')}  {said}  {verdict}"
 
 
 def outcome(row: Row, paint: Paint) -> str:
     """Verdict and outcome of an operation in a few words."""
     if row["verdict"] == "deny":
-        return paint(f"denied {row['status']} {row['reason']} by {row['rule']}", "red")
+        return paint(clean(f"denied {row['status']} {row['reason']} by {row['rule']}"), "red")
     done = row["outcome"]
     if done is None:
         return paint("running", "cyan")
-    text = f"{row['status']} {done}".strip()
+    text = clean(f"{row['status']} {done}".strip())
     return paint(text, "green" if done == "answered" else "yellow")
 
 
 def session(row: Row, paint: Paint) -> str:
     """Everything of one session."""
-    lines = [f"{paint('session', 'bold')} {row['session_id']}  {_state(row).text}"]
+    lines = [f"{paint('session', 'bold')} {clean(row['session_id'])}  {clean(_state(row).text)}"]
     lines += _facts(row)
     lines += ["", paint("process tree", "bold"), *_tree(row)]
     lines += ["", paint("operations", "bold") + f" ({len(row['operations_list'])})"]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+import msgspec
+
 _COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1", "cyan": "36"}
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 _KIBI = 1024
@@ -46,6 +48,19 @@ def clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
+def json_line(value: object) -> str:
+    """Return one canonical JSON object: keys sorted, nothing in it that could steer a terminal."""
+    text = msgspec.json.encode(value, order="sorted").decode()
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    pairs = letter.encode("utf-16-be").hex()
+    return "".join(f"\\u{pairs[at : at + 4]}" for at in range(0, len(pairs), 4))
+
+
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str | Cell]], paint: Paint, width: int = 60
 ) -> str:
@@ -79,7 +94,10 @@ def moment(unix_ms: int | None) -> str:
     """Return local time to the millisecond, "-" for none."""
     if not unix_ms:
         return "-"
-    at = dt.datetime.fromtimestamp(unix_ms / 1000).astimezone()
+    try:
+        at = dt.datetime.fromtimestamp(unix_ms / 1000).astimezone()
+    except (ValueError, OverflowError, OSError):  # a host may say any number
+        return f"{unix_ms} ms"
     return f"{at:%Y-%m-%d %H:%M:%S}.{unix_ms % 1000:03d}"
 
 

@@ -33,8 +33,8 @@ def parse_moment_ms(text: str, now_ms: int) -> int:
         return now_ms - parse_span_s(text) * 1000
     try:
         at = dt.datetime.fromisoformat(text)
-    except ValueError as error:
+        return int((at if at.tzinfo else at.astimezone()).timestamp() * 1000)
+    except (ValueError, OverflowError, OSError) as error:
         raise ValueError(
             f"{text!r} is not a time: write now, 2h (ago) or 2026-11-30T14:05:00"
         ) from error
-    return int((at if at.tzinfo else at.astimezone()).timestamp() * 1000)

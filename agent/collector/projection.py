@@ -1,5 +1,6 @@
 """Records → rows that can be queried. Projected rows can be made again from the records."""
 
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,9 @@ from agent.collector.store import insert_new
 from agent.pb import audit_pb2 as pb
 
 TEXT_CHARACTERS_MAX = 4_096  # of one projected field; the record itself is kept whole
+TAIL_CHARACTERS = 512  # of it, kept from the end
 INT64_MAX = (1 << 63) - 1
+JSON_COLUMNS = frozenset(("initiator", "argv", "process", "ancestors", "attributes"))
 Row = dict[str, Any]
 _UNKNOWN = "unknown"
 
@@ -56,17 +59,36 @@ class Projection:
 def _bounded(values: Row) -> Row:
     """Cut text and numbers to what every store takes; NUL is not text in PostgreSQL."""
     for name, value in values.items():
-        if isinstance(value, str):
-            if len(value) > TEXT_CHARACTERS_MAX:
-                value = value[: TEXT_CHARACTERS_MAX - 1] + "…"  # noqa: PLW2901
-            values[name] = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        if isinstance(value, str) and name not in JSON_COLUMNS:
+            values[name] = bounded(value).replace("\0", "\N{REPLACEMENT CHARACTER}")
         elif isinstance(value, int) and value > INT64_MAX:
             values[name] = INT64_MAX
     return values
 
 
+def bounded(text: str) -> str:
+    """Return the text, or head, hash and tail of one that is over TEXT_CHARACTERS_MAX (R36)."""
+    if len(text) <= TEXT_CHARACTERS_MAX:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    mark = f"…[{len(text)} characters, sha256 {digest}]…"
+    head = TEXT_CHARACTERS_MAX - TAIL_CHARACTERS - len(mark)
+    return text[:head] + mark + text[-TAIL_CHARACTERS:]
+
+
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    """Return JSON that is never cut: a record bounds it, and its texts are bounded here."""
+    return msgspec.json.encode(_bounded_leaves(value)).decode()
+
+
+def _bounded_leaves(value: object) -> object:
+    if isinstance(value, str):
+        return bounded(value)
+    if isinstance(value, dict):
+        return {key: _bounded_leaves(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bounded_leaves(one) for one in value]
+    return value
 
 
 def _process(process: pb.Process) -> Row:
@@ -205,6 +227,21 @@ def _operation_denied(to: Projection, record: pb.Record, event: pb.OperationDeni
         reason=event.reason,
         explanation=event.explanation,
         status=event.status,
+    )
+    # an intent of the same operation may be there: it was recorded too late to be of use
+    to.finished.append(
+        {
+            "key_host": to.host_id,
+            "key": event.operation.operation_id,
+            "last_seq": record.seq,
+            "new_outcome": "denied",
+            "reason": event.reason,
+            "status": event.status,
+            "request_bytes": 0,
+            "response_bytes": 0,
+            "duration_ns": 0,
+            "upstream": "",
+        }
     )
 
 

@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, true
 
 from agent.collector import schema
+from agent.collector.projection import INT64_MAX, JSON_COLUMNS
 
 Row = dict[str, Any]
 ROWS_MAX = 10_000
-_JSON_COLUMNS = ("initiator", "argv", "process", "ancestors", "attributes")
+SILENT_AFTER_MS = 90_000  # three heartbeats
 _DENY = "deny"
 
 
@@ -33,8 +34,11 @@ class Filter:
     limit: int = 100
 
 
-def hosts(connection: Connection) -> list[Row]:
-    """Return every host with the head of its chain and what is wrong with it."""
+def hosts(connection: Connection, now_ms: int) -> list[Row]:
+    """Return every host with the head of its chain and what is wrong with it.
+
+    A host is silent when nothing came for SILENT_AFTER_MS: even an idle one sends heartbeats.
+    """
     table = schema.hosts
     counts = [
         select(func.count())
@@ -45,7 +49,8 @@ def hosts(connection: Connection) -> list[Row]:
         for other in (schema.alarms, schema.gaps, schema.refusals)
     ]
     columns = [column for column in table.c if column.name != "hash"]
-    return _rows(connection, select(*columns, *counts).order_by(table.c.name))
+    rows = _rows(connection, select(*columns, *counts).order_by(table.c.name))
+    return [{**row, "silent": now_ms - row["seen_ms"] > SILENT_AFTER_MS} for row in rows]
 
 
 def sessions(connection: Connection, wanted: Filter) -> list[Row]:
@@ -117,8 +122,11 @@ def runs(connection: Connection, wanted: Filter) -> list[Row]:
     return _rows(connection, query)
 
 
-def who(connection: Connection, target: str, at_ms: int) -> list[Row]:
-    """Return the runs that had access to a target at a moment: live sessions, then live leases."""
+def who(connection: Connection, target: str, at_ms: int, wanted: Filter) -> list[Row]:
+    """Return the runs that had access to a target at a moment: live sessions, then live leases.
+
+    Of the filter loop, run and host count.
+    """
     rows = []
     for table, began, ended, via in (
         (schema.sessions, schema.sessions.c.opened_ms, schema.sessions.c.closed_ms, "session"),
@@ -142,6 +150,9 @@ def who(connection: Connection, target: str, at_ms: int) -> list[Row]:
                 isouter=True,
             )
             .where(table.c.target == target, began <= at_ms, or_(ended.is_(None), ended >= at_ms))
+            .where(_on_host(table, wanted.host))
+            .where(run.c.loop == wanted.loop if wanted.loop else true())
+            .where(_like_id(table.c.run_id, wanted.run) if wanted.run else true())
             .order_by(began)
             .limit(ROWS_MAX)
         )
@@ -149,42 +160,55 @@ def who(connection: Connection, target: str, at_ms: int) -> list[Row]:
     return rows
 
 
-def news(connection: Connection, after: dict[str, int], wanted: Filter) -> list[Row]:
+def news(
+    connection: Connection, after: dict[str, int], wanted: Filter, *, newest: int = 0
+) -> list[Row]:
     """Return operations that ended, and sessions that ended without any, behind these numbers.
 
-    after maps host ids to the last sequence number that was shown.
+    after maps host ids to the last sequence number that was shown. At most ROWS_MAX of each kind
+    and host: the first ones, so that the rest is found behind them; or the newest so many.
     """
-    rows: list[Row] = []
-    ops, table = schema.operations, schema.sessions
+    found: list[Row] = []
     for host_id, seq in after.items():
-        query = (
-            select(ops, table.c.exe, table.c.pid, schema.hosts.c.name.label("host"))
-            .join(schema.hosts, schema.hosts.c.host_id == ops.c.host_id)
-            .join(
-                table,
-                and_(table.c.host_id == ops.c.host_id, table.c.session_id == ops.c.session_id),
-                isouter=True,
-            )
-            .where(
-                ops.c.host_id == host_id,
-                ops.c.last_seq > seq,
-                ops.c.outcome.is_not(None),
-                *_operation_conditions(wanted),
-            )
-            .limit(ROWS_MAX)
+        rows: list[Row] = []
+        last = INT64_MAX
+        for kind, query, number in _ended(host_id, seq, wanted):
+            order = number.desc() if newest else number
+            limit = min(newest or ROWS_MAX, ROWS_MAX)
+            some = _rows(connection, query.order_by(order).limit(limit))
+            if not newest and len(some) == ROWS_MAX:
+                last = min(last, some[-1]["last_seq"])  # what is behind comes with the next call
+            rows += [{**row, "kind": kind} for row in some]
+        found += [row for row in rows if row["last_seq"] <= last]
+    return sorted(found, key=lambda row: (row["host_id"], row["last_seq"]))
+
+
+def _ended(
+    host_id: str, seq: int, wanted: Filter
+) -> Iterable[tuple[str, Select[Any], ColumnElement[int]]]:
+    """Yield kind, query and number column of what ended on a host behind this number."""
+    ops, table = schema.operations, schema.sessions
+    of_session = and_(table.c.host_id == ops.c.host_id, table.c.session_id == ops.c.session_id)
+    operations = (
+        select(ops, table.c.exe, table.c.pid, schema.hosts.c.name.label("host"))
+        .join(schema.hosts, schema.hosts.c.host_id == ops.c.host_id)
+        .join(table, of_session, isouter=True)
+        .where(
+            ops.c.host_id == host_id,
+            ops.c.last_seq > seq,
+            ops.c.outcome.is_not(None),
+            *_operation_conditions(wanted),
         )
-        rows += [{**row, "kind": "operation"} for row in _rows(connection, query)]
-        ended = _session_query().where(
-            table.c.host_id == host_id,
-            table.c.last_seq > seq,
-            table.c.closed_ms.is_not(None),
-            ~exists().where(
-                ops.c.host_id == table.c.host_id, ops.c.session_id == table.c.session_id
-            ),
-            *_session_conditions(wanted),
-        )
-        rows += [{**row, "kind": "session"} for row in _rows(connection, ended.limit(ROWS_MAX))]
-    return sorted(rows, key=lambda row: (row["host_id"], row["last_seq"]))
+    )
+    yield "operation", operations, ops.c.last_seq
+    without_any = _session_query().where(
+        table.c.host_id == host_id,
+        table.c.last_seq > seq,
+        table.c.closed_ms.is_not(None),
+        ~exists().where(of_session),
+        *_session_conditions(wanted),
+    )
+    yield "session", without_any, table.c.last_seq
 
 
 def heads(connection: Connection) -> dict[str, int]:
@@ -269,7 +293,7 @@ def _like_id(column: Any, part: str) -> ColumnElement[bool]:
 def _rows(connection: Connection, query: Select[Any]) -> list[Row]:
     rows = [dict(row) for row in connection.execute(query).mappings()]
     for row in rows:
-        for name in _JSON_COLUMNS:
+        for name in JSON_COLUMNS:
             if isinstance(row.get(name), str):
                 row[name] = json.loads(row[name])
     return rows

@@ -1,5 +1,6 @@
 """Opening the store, and writing to it. A transaction that committed is on stable storage."""
 
+import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ def open_store(url: str) -> Engine:
     """
     engine = create_engine(url, connect_args=_arguments(url))
     if engine.dialect.name == "sqlite":
+        _be_private(engine.url.database)
         event.listen(engine, "connect", _be_durable)
     with engine.begin() as connection:
         schema.metadata.create_all(connection)
@@ -66,6 +68,12 @@ def open_for_reading(state_dir: Path) -> Engine:
 
 def _arguments(url: str) -> dict[str, Any]:
     return {"timeout": BUSY_TIMEOUT_S} if url.startswith("sqlite") else {}
+
+
+def _be_private(path: str | None) -> None:
+    """Make the file, when it is new, readable by its owner only; SQLite's others follow it."""
+    if path and path != ":memory:":
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _be_durable(connection: sqlite3.Connection, _record: object) -> None:

@@ -116,14 +116,16 @@ def test_one_session_is_shown_with_everything(connection: Connection) -> None:
 
 def test_who_had_access_at_a_moment(connection: Connection) -> None:
     """Live sessions and live leases at that time, with who started the run; others are not."""
-    assert query.who(connection, "github", NOW_MS - 1) == []
-    (first,) = query.who(connection, "github", NOW_MS + 500)
+    assert query.who(connection, "github", NOW_MS - 1, Filter()) == []
+    (first,) = query.who(connection, "github", NOW_MS + 500, Filter())
     assert (first["via"], first["session_id"]) == ("session", ulid(11))
     assert first["initiator"]["user"] == "alice"
-    both = query.who(connection, "github", NOW_MS + 4_500)
+    both = query.who(connection, "github", NOW_MS + 4_500, Filter())
     assert [row["via"] for row in both] == ["session", "lease"]
-    assert [row["via"] for row in query.who(connection, "github", NOW_MS + 7_000)] == ["session"]
-    assert query.who(connection, "elsewhere", NOW_MS + 500) == []
+    assert [row["via"] for row in query.who(connection, "github", NOW_MS + 7_000, Filter())] == [
+        "session"
+    ]
+    assert query.who(connection, "elsewhere", NOW_MS + 500, Filter()) == []
 
 
 def test_news_are_what_ended_since(connection: Connection) -> None:
@@ -137,7 +139,7 @@ def test_news_are_what_ended_since(connection: Connection) -> None:
 
 def test_hosts_show_what_is_wrong(connection: Connection) -> None:
     """Alarms, gaps and refusals are counted by host."""
-    first, second = query.hosts(connection)
+    first, second = query.hosts(connection, NOW_MS)
     assert (first["name"], first["seq"], first["alarms"]) == ("host-a", 12, 1)
     assert (second["alarms"], second["gaps"], second["refusals"]) == (0, 0, 0)
 
