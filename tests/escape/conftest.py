@@ -75,7 +75,7 @@ def host() -> Iterator[Host]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # one at a time: its addresses are the process's own
 def far() -> Iterator[FarSide]:
     """A host behind a veth pair, with servers and a sniffer."""
     made = FarSide.create()

@@ -128,14 +128,9 @@ def test_no_descriptor_of_the_caller_gets_in(host: Host, far: FarSide) -> None:
     assert not [one for one in far.take() if "Raw" in one]
 
 
-def test_a_socket_of_the_run_is_dead_outside(
-    host: Host, inside: Loop, far: FarSide, tmp_path: Path
-) -> None:
+def test_a_socket_of_the_run_is_dead_outside(host: Host, inside: Loop, far: FarSide) -> None:
     """Passed to a process outside, a run's unconnected socket can't be connected there."""
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:3]:
-        parent.chmod(0o755)
-    path = str(tmp_path / "pass")
+    path = str(host.base / f"pass-{inside.user}")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.bind(path)
         os.chmod(path, 0o777)

@@ -69,7 +69,7 @@ def bench(plane: Plane) -> Iterator[Bench]:
     bench.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # one at a time: its addresses are the process's own
 def far() -> Iterator[FarSide]:
     """A network namespace behind a veth pair with servers and a sniffer in it."""
     far = FarSide.create()
