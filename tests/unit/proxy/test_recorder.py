@@ -130,7 +130,7 @@ def test_intents_for_less_do_not_wait_for_the_disk() -> None:
 
 @pytest.mark.parametrize("count", [GATHER_INTENTS_MIN - 1, GATHER_INTENTS_MIN])
 def test_many_intents_for_the_disk_wait_for_company(count: int) -> None:
-    """After a frame of GATHER_INTENTS_MIN the next waits GATHER_S; after a smaller one it goes."""
+    """After GATHER_INTENTS_MIN the next wait for as many, or GATHER_S; after fewer they go."""
 
     async def claim(case: Case) -> None:
         for number in range(count):
@@ -142,6 +142,22 @@ def test_many_intents_for_the_disk_wait_for_company(count: int) -> None:
         assert len(case.ear.frames) == (2 if count < GATHER_INTENTS_MIN else 1)
         await asyncio.sleep(GATHER_S * 3)
         assert len(case.ear.frames) == 2
+
+    on_loop(claim)
+
+
+def test_as_many_as_before_do_not_wait_longer() -> None:
+    """The frame goes in the turn in which it has as many intents as the one before had."""
+
+    async def claim(case: Case) -> None:
+        for _ in range(2):
+            for number in range(GATHER_INTENTS_MIN):
+                case.intend(number, DISK)
+                if case.ear.frames:
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            case.recorder.durable(Durable(len(case.ear.frames)))
+        assert [len(frame.events) for frame in case.ear.frames] == [GATHER_INTENTS_MIN] * 2
 
     on_loop(claim)
 
