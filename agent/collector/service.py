@@ -101,6 +101,11 @@ class Service:
         try:
             async for reply in self._answers(host_id, requests):
                 yield reply
+        except asyncio.CancelledError:
+            if current is None or self._streams.get(host_id) in (current, None):
+                raise
+            current.uncancel()  # gRPC would leave a cancelled stream open on the wire
+            await context.abort(grpc.StatusCode.ABORTED, "a newer stream of this host began")
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "nothing was sent")
         except SQLAlchemyError:

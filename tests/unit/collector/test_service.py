@@ -1,6 +1,8 @@
 """The two ports over real mutual TLS: who may do what."""
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.collector.authority import AuthorityError, host_id_of, open_authority
 from agent.collector.enrollment import EnrollmentRefused, join
-from agent.collector.service import INGEST, MESSAGE_BYTES_MAX
+from agent.collector.service import (
+    HANDSHAKE_TIMEOUT_S,
+    HELLO_TIMEOUT_S,
+    INGEST,
+    MESSAGE_BYTES_MAX,
+    STREAMS_OF_A_CONNECTION_MAX,
+)
 from agent.collector.tokens import create_token, utc_now
 from agent.pb import collector_pb2 as pb
 from tests.servers.collector import Collector, running_collector
@@ -218,3 +226,61 @@ def test_a_message_over_the_limit_ends_the_stream(collector: Collector) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         upload(collector, identity, hello(1), pb.Upload(batch=batch))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_who_says_nothing_is_ended_by_a_deadline(collector: Collector) -> None:
+    """No TLS handshake, and a stream without hello: closed at their limits, not before."""
+    identity = collector.enroll("mute")
+    began_s = time.monotonic()
+    with (
+        socket.create_connection(("127.0.0.1", collector.port)) as raw,
+        grpc.secure_channel(
+            collector.address, credentials(identity), options=[NAME_OPTION]
+        ) as channel,
+    ):
+        raw.settimeout(HANDSHAKE_TIMEOUT_S + 5)
+        ingest = channel.stream_stream(INGEST, bytes, bytes)
+        still = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            still.wait()
+            yield b""
+
+        try:
+            with pytest.raises(grpc.RpcError) as ended:
+                list(ingest(nothing(), timeout=HELLO_TIMEOUT_S + 5))
+            assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert ended.value.details() == "nothing was sent"
+            assert time.monotonic() - began_s >= HELLO_TIMEOUT_S - 0.1
+            while raw.recv(4_096):  # the server's settings may come first
+                pass
+        finally:
+            still.set()
+        assert time.monotonic() - began_s >= HANDSHAKE_TIMEOUT_S - 0.1
+
+
+def test_a_connection_has_so_many_streams_and_a_host_one(collector: Collector) -> None:
+    """Each newer stream ends the older one, so that more than a connection's limit are let in."""
+    identity = collector.enroll("many")
+    still = threading.Event()
+
+    def quiet() -> Iterator[bytes]:
+        yield hello(0).SerializeToString()
+        still.wait()
+
+    with grpc.secure_channel(
+        collector.address, credentials(identity), options=[NAME_OPTION]
+    ) as channel:
+        ingest = channel.stream_stream(INGEST, bytes, bytes)
+        calls = []
+        try:
+            for _ in range(3 * STREAMS_OF_A_CONNECTION_MAX):
+                calls.append(ingest(quiet(), timeout=20))
+                next(iter(calls[-1]))
+            for older in calls[:-1]:
+                with pytest.raises(grpc.RpcError) as ended:
+                    next(iter(older))
+                assert ended.value.code() is grpc.StatusCode.ABORTED
+            assert calls[-1].is_active()
+        finally:
+            still.set()
