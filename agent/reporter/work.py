@@ -56,14 +56,12 @@ class OpenWork:
             if isinstance(event, OperationFinished):
                 operation = self.operations.get(event.operation_id)
                 if operation is not None and (
-                    operation[0] != event.session_id or role_of(operation[1]) != role
+                    operation[0] != event.session_id or not is_of(operation[1], role)
                 ):
                     raise ValueError(f"the end of an operation that is not of {role}")
-            session_id = session_of(event)
-            if session_id:
-                by = self.sessions.get(session_id)
-                if by is not None and role_of(by) != role:
-                    raise ValueError(f"a {type(event).__name__} of a session that is not of {role}")
+            by = self.sessions.get(session_of(event))
+            if by is not None and not is_of(by, role):
+                raise ValueError(f"a {type(event).__name__} of a session that is not of {role}")
 
     def follow(self, event: AuditEvent, sender: str) -> None:
         """Take note of an event that was appended."""
@@ -93,20 +91,19 @@ class OpenWork:
         ]
 
 
-def role_of(sender: str) -> str:
-    """Return the role of a sender's key ("proxy@0/7", or "proxy@0" of an earlier life)."""
-    return sender.partition("/")[0]
+def is_of(sender: str, role: str) -> bool:
+    """Whether a sender's key is of the role ("proxy@0/7", or "proxy@0" of an earlier life)."""
+    return sender.startswith(role) and sender[len(role) : len(role) + 1] in ("", "/")
+
+
+_OF_SESSION = (OperationIntended, OperationFinished, OperationDenied, SessionClosed)
 
 
 def session_of(event: AuditEvent) -> str:
     """Return the session that an event is of, "" for none."""
-    match event:
-        case OperationIntended() | OperationFinished() | OperationDenied() | SessionClosed():
-            return event.session_id
-        case SessionOpened():
-            return event.attribution.session_id
-        case _:
-            return ""
+    if isinstance(event, _OF_SESSION):
+        return event.session_id
+    return event.attribution.session_id if isinstance(event, SessionOpened) else ""
 
 
 def resume(note: bytes, records: Iterable[bytes], life: str) -> tuple[OpenWork, list[AuditEvent]]:
