@@ -1,6 +1,7 @@
 """The whole daemon as a contender: kernel, broker, proxies and reporter; the load is a loop."""
 
 import contextlib
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.servers.nginx import Api
 from tests.system.host import running
 
 BROKER_UID = 64201  # tests/system/host.py
+NUMBERS = itertools.count()
 POLICY = """
 targets:
   api:
@@ -43,7 +45,13 @@ def instance(
     token.chmod(0o600)
     os.chown(token, BROKER_UID, BROKER_UID)
     policy = POLICY.format(name=NAME, folder=folder, port=api.tls_port, durability=durability)
-    with running(f"lwbench{os.getpid() % 10_000}", policy, proxy_port=26_900) as host:
+    number = next(NUMBERS)
+    with running(
+        f"lwbench{os.getpid() % 10_000}x{number}",
+        policy,
+        proxy_port=26_900 + 2 * number,
+        mark_prefix=0x5C0 + number,
+    ) as host:
         assert host.daemon is not None
         for pid in family([host.daemon.pid]):
             subprocess.run(

@@ -31,7 +31,13 @@ from tests.servers.certificates import Authority
 from tests.servers.nginx import nginx_api
 
 MITM_VENV = Path(tempfile.gettempdir(), "loopwarden-bench-mitmproxy")
-CASES = ((1, "1k"), (32, "1k"), (1, "64k"), (32, "64k"))
+CASES = (  # connections, file, a new connection for each request
+    (1, "1k", False),
+    (32, "1k", False),
+    (1, "64k", False),
+    (32, "64k", False),
+    (8, "1k", True),
+)
 CONTENDERS = (
     "direct", "nginx", "haproxy", "mitmproxy", "process", "disk", "instance", "instance-disk",
 )  # fmt: skip
@@ -60,21 +66,30 @@ def wrk(
     return argv if contender.inside is None else contender.inside.argv(*argv)
 
 
-def run(contender: Contender, folder: Path, seconds: int) -> dict[str, Cost]:
-    """Measure all cases of one contender."""
+def run(
+    contenders: list[Contender], folder: Path, seconds: int, rounds: int
+) -> dict[str, dict[str, Cost]]:
+    """Measure all cases, the contenders taking turns, and keep each one's median by CPU time.
+
+    All are up all the time and the rounds are interleaved, so that what else the machine does
+    falls on all of them alike.
+    """
     hosts = folder / "hosts"
-    costs: dict[str, Cost] = {}
-    measure(wrk(contender, hosts, 4, "1k", 1, close=False), contender.roots)  # warm
-    for connections, path in CASES:
-        key = f"c={connections} {path}"
-        costs[key] = measure(
-            wrk(contender, hosts, connections, path, seconds, close=False), contender.roots
-        )
-        show(contender.name, key, costs[key])
-    key = "c=8 new"
-    costs[key] = measure(wrk(contender, hosts, 8, "1k", seconds, close=True), contender.roots)
-    show(contender.name, key, costs[key])
-    return costs
+    for contender in contenders:
+        measure(wrk(contender, hosts, 4, "1k", 1, close=False), contender.roots)  # warm
+    results: dict[str, dict[str, Cost]] = {contender.name: {} for contender in contenders}
+    for connections, path, close in CASES:
+        key = f"c={connections} {'new' if close else path}"
+        costs: dict[str, list[Cost]] = {contender.name: [] for contender in contenders}
+        for _ in range(rounds):
+            for contender in contenders:
+                load = wrk(contender, hosts, connections, path, seconds, close=close)
+                costs[contender.name].append(measure(load, contender.roots))
+        for name, measured in costs.items():
+            measured.sort(key=lambda cost: cost.cpu_us_a_request)
+            results[name][key] = measured[len(measured) // 2]
+            show(name, key, results[name][key])
+    return results
 
 
 def show(name: str, case: str, cost: Cost) -> None:
@@ -104,8 +119,7 @@ def compare(results: dict[str, dict[str, Cost]]) -> None:
             ratios = [
                 f"{other} {cost.requests_a_cpu_second / their[case].requests_a_cpu_second:6.2f}"
                 for other, their in results.items()
-                if not other.startswith((*OURS, "direct"))
-                and their[case].requests_a_cpu_second
+                if not other.startswith((*OURS, "direct")) and their[case].requests_a_cpu_second
             ]
             print(f"{mine:20} {case:9} {'   '.join(ratios)}")
 
@@ -113,13 +127,13 @@ def compare(results: dict[str, dict[str, Cost]]) -> None:
 def main() -> None:
     """Run everything that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=4, help="of each load")
+    parser.add_argument("--seconds", type=int, default=1, help="of each load")
+    parser.add_argument("--rounds", type=int, default=5, help="of all contenders, interleaved")
     parser.add_argument("--only", default=",".join(CONTENDERS))
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {int(LOAD_CORE)})
     wanted = arguments.only.split(",")
     authority = Authority()
-    results: dict[str, dict[str, Cost]] = {}
     with contextlib.ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lw-bench-")))
         base.chmod(0o755)
@@ -151,9 +165,8 @@ def main() -> None:
                 folder("instance-disk"), authority, api, Durability.DISK
             ),
         }
-        for name in wanted:
-            with makers[name]() as contender:
-                results[contender.name] = run(contender, base, arguments.seconds)
+        contenders = [stack.enter_context(makers[name]()) for name in wanted]
+        results = run(contenders, base, arguments.seconds, arguments.rounds)
     compare(results)
 
 
