@@ -42,6 +42,9 @@ DROPPED_CAPABILITIES = {
 }
 
 
+UNSHIELDED = "other processes of the command's user can take its sockets"
+
+
 class LaunchError(Exception):
     """The command can't be started as asked."""
 
@@ -122,10 +125,15 @@ def _confine(launch: Launch) -> None:
     if launch.trust_dir:
         namespace.isolate(launch.trust_dir)
     _close_descriptors()
+    if os.geteuid() == 0:
+        try:
+            namespace.shield()
+        except OSError as error:
+            _say(f"warning: no user namespace here ({error.strerror}): {UNSHIELDED}")
+        _drop_bounding_set()  # behind the shield, which fills it again
     if launch.user is not None:
         os.initgroups(launch.user.name, launch.user.gid)
     if os.geteuid() == 0:
-        _drop_bounding_set()
         confine.prctl(confine.PR_CAP_AMBIENT, confine.PR_CAP_AMBIENT_CLEAR_ALL)
     if launch.user is not None:
         os.setresgid(launch.user.gid, launch.user.gid, launch.user.gid)
