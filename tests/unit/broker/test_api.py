@@ -204,7 +204,13 @@ loops:
     run_async(main())
 
 
-@pytest.mark.parametrize("frame", [b"\xc0", b"x" * 100, msgspec.msgpack.encode(["Nonsense", 1])])
+# a request whose loop name is not UTF-8
+NO_TEXT = c.encode(c.StartRun("nightly", (), "")).replace(b"nightly", b"night\xff\xff")
+
+
+@pytest.mark.parametrize(
+    "frame", [b"\xc0", b"x" * 100, msgspec.msgpack.encode(["Nonsense", 1]), NO_TEXT]
+)
 def test_another_language_is_refused_and_hung_up(tmp_path: Path, frame: bytes) -> None:
     """With words for a person, then the end."""
 
