@@ -13,7 +13,7 @@ static __always_inline void lw_tell(__u32 type, __u64 tag, __u64 cgid, struct ta
 	}
 	lw_event_fill(e, type, 0, tag);
 	e->cgid = cgid;
-	e->tgid = task ? lw_tgid(BPF_CORE_READ(task, group_leader)) : 0;
+	e->tgid = task ? lw_tgid(task->group_leader) : 0;
 	bpf_ringbuf_submit(e, 0);
 }
 

@@ -77,7 +77,7 @@ int BPF_PROG(procs_exec, struct task_struct *task, int old_pid, struct linux_bin
 	if (before)
 		p->parent = before->parent;
 	else
-		p->parent = lw_proc_key(BPF_CORE_READ(task, real_parent));
+		p->parent = lw_proc_key(task->real_parent);
 	p->tag = tag;
 	p->exec_ns = bpf_ktime_get_boot_ns();
 	p->uid = BPF_CORE_READ(task, cred, uid.val);

@@ -31,11 +31,11 @@ static __always_inline void lw_count(__u32 cause)
 static __always_inline __u32 lw_tgid(struct task_struct *leader)
 {
 	struct lw_cfg *c = lw_cfg();
-	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
-	__u32 level = pid ? BPF_CORE_READ(pid, level) : 0;
+	struct pid *pid = leader->thread_pid;
+	__u32 level = pid ? pid->level : 0;
 
 	if (!c || level == 0)
-		return BPF_CORE_READ(leader, tgid);
+		return leader->tgid;
 	for (__u32 i = 0; i < LW_PIDNS_MAX; i++) {
 		struct upid *number;
 
@@ -46,15 +46,15 @@ static __always_inline __u32 lw_tgid(struct task_struct *leader)
 		if (BPF_CORE_READ(number, ns, ns.inum) == c->pidns_inum)
 			return BPF_CORE_READ(number, nr);
 	}
-	return BPF_CORE_READ(leader, tgid);
+	return leader->tgid;
 }
 
 static __always_inline struct lw_proc_key lw_proc_key(struct task_struct *task)
 {
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct *leader = task->group_leader;
 	struct lw_proc_key key = {
 		.tgid = lw_tgid(leader),
-		.start_ns = BPF_CORE_READ(leader, start_boottime),
+		.start_ns = leader->start_boottime,
 	};
 
 	return key;
@@ -158,7 +158,7 @@ static __always_inline int lw_deny(__u32 cause, __u64 tag)
 		struct task_struct *task = bpf_get_current_task_btf();
 
 		lw_event_fill(e, LW_E_DENIED, cause, tag);
-		e->tgid = lw_tgid(BPF_CORE_READ(task, group_leader));
+		e->tgid = lw_tgid(task->group_leader);
 		bpf_ringbuf_submit(e, 0);
 	}
 	return 0;
