@@ -46,7 +46,7 @@ static __always_inline __u64 lw_socket_tag(struct __sk_buff *skb, struct lw_stam
 		*stamp = bpf_sk_storage_get(&stamps, sk, 0, 0);
 	if (*stamp)
 		return (*stamp)->tag;
-	for (int level = 0; level < LW_LEVELS_MAX; level++) {
+	for (int level = 1; level < LW_LEVELS_MAX; level++) { /* the root is no run */
 		__u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
 		__u64 *tag;
 

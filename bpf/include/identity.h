@@ -100,7 +100,7 @@ static __always_inline int lw_tag_set(struct task_struct *task, __u64 tag)
 /* The tag of the registered cgroup that holds the current task, or 0. Nested ones cannot be. */
 static __always_inline __u64 lw_cgroup_tag(void)
 {
-	for (int level = 0; level < LW_LEVELS_MAX; level++) {
+	for (int level = 1; level < LW_LEVELS_MAX; level++) { /* the root is no run */
 		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
 		__u64 *tag;
 
