@@ -76,7 +76,7 @@ class Connection:
             return
         try:
             request = decode_request(frame)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             _close_all(taken)
             self._task = self._event_loop.create_task(self._send_last(_MISFIT))
             return

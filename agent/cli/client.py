@@ -111,7 +111,7 @@ class Client:
             raise DaemonTrouble("the daemon went away: see `journalctl -u loopwarden`")
         try:
             reply: Reply = decode_reply(frame)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise DaemonTrouble(
                 "loopwarden and loopwardend differ in version: restart loopwarden.service"
             ) from None

@@ -6,7 +6,6 @@ verify yet.
 """
 
 import base64
-import binascii
 import datetime as dt
 import os
 from dataclasses import dataclass
@@ -93,7 +92,7 @@ def ca_of(token: str) -> tuple[bytes, str]:
         claims = jwt.decode(token, options={"verify_signature": False})
         ca = x509.load_der_x509_certificate(base64.b64decode(claims["ca"], validate=True))
         name = claims["sub"]
-    except (jwt.PyJWTError, KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError, x509.InvalidVersion) as error:
         raise TokenRefused("this is not a collector's join token") from error
     return ca.public_bytes(serialization.Encoding.PEM), str(name)
 

@@ -251,7 +251,7 @@ class Endpoint:
     def _take(self, frame: bytes, fds: tuple[int, ...]) -> None:
         try:
             number, is_reply, message = self._decoder.decode(frame)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             _close_all(fds)
             self._fail(f"frame is not of the boundary: {error}")
             return

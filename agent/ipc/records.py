@@ -40,5 +40,5 @@ def unpack_event(kind: str, body: msgspec.Raw) -> audit.AuditEvent:
         raise ValueError(f"unknown kind of event: {kind[:40]!r}")
     try:
         return decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"body is not a {kind}: {error}") from error

@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from dataclasses import dataclass
 
 NETLINK_ROUTE = 0
@@ -41,7 +42,8 @@ def exchange(family: int, messages: bytes, last: int) -> list[Message]:
     """Send, and read until the message numbered `last` is acknowledged or its dump ends.
 
     Raises:
-        OSError: what the kernel answered to any of them, or ETIMEDOUT.
+        OSError: what the kernel answered to any of them, ETIMEDOUT, or EBADMSG for an answer
+            that is cut short.
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family) as link:
         link.settimeout(TIMEOUT_S)
@@ -70,16 +72,20 @@ def _read(data: bytes, last: int, answers: list[Message]) -> tuple[bool, int]:
     offset = 0
     while offset + HEADER.size <= len(data):
         size, type_, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        if not HEADER.size <= size <= len(data) - offset:
+            return True, errno.EBADMSG
         payload = data[offset + HEADER.size : offset + size]
         offset += (size + 3) & ~3
         if type_ == NLMSG_ERROR:
-            number = -struct.unpack_from("=i", payload)[0]
+            number = -int.from_bytes(payload[:4], sys.byteorder, signed=True)
+            if len(payload) < 4 or number < 0:
+                return True, errno.EBADMSG
             if number:
                 return True, number
             if sequence == last:
                 return True, 0
-        elif type_ == NLMSG_DONE:
-            return True, 0
+        elif type_ == NLMSG_DONE:  # with the dump's own error, where there is one
+            return True, max(0, -int.from_bytes(payload[:4], sys.byteorder, signed=True))
         else:
             answers.append(Message(type_, payload))
             if not flags & NLM_F_MULTI and sequence == last:

@@ -5,6 +5,7 @@ level attribute, which is added here, and the cgroup id is passed as a number: n
 paths below /sys/fs/cgroup, which is wrong on hybrid hosts.
 """
 
+import errno
 import hashlib
 import struct
 from collections.abc import Iterable
@@ -293,11 +294,17 @@ def instances() -> set[str]:
 
 
 def generation() -> int:
-    """Return the generation of the whole ruleset: any change by anyone makes a new one."""
+    """Return the generation of the whole ruleset: any change by anyone makes a new one.
+
+    Raises:
+        OSError: of the kernel, or EBADMSG when its answer has none.
+    """
     frame = _encode(nfgen_msg(), _GETGEN, 0, 1, [])
     answers = exchange(NETLINK_NETFILTER, frame, 1)
-    raw = _attribute(answers[0].payload, 1)
-    return int.from_bytes(raw or b"", "big")
+    raw = _attribute(answers[0].payload, 1) if answers else None
+    if raw is None or len(raw) != 4:
+        raise OSError(errno.EBADMSG, "nftables did not say its generation")
+    return int.from_bytes(raw, "big")
 
 
 def fingerprint(table: str) -> str:

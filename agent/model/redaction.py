@@ -19,7 +19,11 @@ _SECRET_NAME = re.compile(
 # a run of name characters is entered at its start alone: time stays linear in the argument
 _ASSIGNED = re.compile(r"(-{0,2}([\w.-]++)\s*+[=:]\s*+)(.+)", re.DOTALL)
 _FLAG = re.compile(r"-{1,2}[\w.-]+")
-_INNER = re.compile(r"(?<![\w.-])([\w.-]++)([\"']?\s*+[=:]\s*+[\"']?)")
+# what was cut counts as a secret's name: `Token token="…"`, whose `token=` went with the scheme
+_INNER = re.compile(
+    r"(?<![\w.-])([\w.-]++)[\"']?\s*+[=:]\s*+[\"']?"
+    r"|\[redacted\](?:[\"']?\s*+[=:]\s*+[\"']?|[\"'](?=[^\s\"'&,;]))"
+)
 _VALUE = re.compile(r"[^\s\"'&,;]++")
 _USERINFO = re.compile(r"(?<![a-zA-Z0-9+.-])([a-zA-Z][a-zA-Z0-9+.-]*+://)[^/@\s]++@")
 _SCHEME = re.compile(r"(?i)\b(bearer|basic|token)\s++[A-Za-z0-9._~+/=-]{6,}+")
@@ -40,10 +44,11 @@ def redact(argv: tuple[str, ...]) -> tuple[str, ...]:
         if hide_next:
             cut.append(CUT)
         elif colon_next and ":" in text:
-            cut.append(f"{text.partition(':')[0]}:{CUT}")
+            cut.append(f"{_redact_one(text.partition(':')[0], whole=True)}:{CUT}")
         else:
-            cut.append(_redact_one(text))
-        hide_next = index > 0 and not hide_next and _is_secret_flag(text)
+            cut.append(_redact_one(text, whole=text == argument))
+        # also behind a hidden one: `--password-stdin --token …`
+        hide_next = index > 0 and _is_secret_flag(text)
         colon_next = text in _USER_FLAGS
     if len(argv) > ARGUMENTS_MAX:
         cut.append(f"… {len(argv) - ARGUMENTS_MAX} more")
@@ -64,16 +69,18 @@ def _is_secret_flag(text: str) -> bool:
     return _FLAG.fullmatch(text) is not None and _SECRET_NAME.search(text) is not None
 
 
-def _redact_one(text: str) -> str:
+def _redact_one(text: str, *, whole: bool) -> str:
     text = _USERINFO.sub(rf"\1{CUT}@", text)
     text = _SCHEME.sub(rf"\1 {CUT}", text)
     text = _KNOWN.sub(CUT, text)
-    whole = _ASSIGNED.fullmatch(text)
-    if whole is not None and _SECRET_NAME.search(whole[2]) is not None:
-        text = whole[1] + CUT
-    else:
+    assigned = _ASSIGNED.fullmatch(text)
+    if assigned is not None and _SECRET_NAME.search(assigned[2]) is not None:
+        text = assigned[1] + CUT
+    elif whole:
         text = _redact_inner(text)
-    if len(text) > ARGUMENT_CHARACTERS_MAX:
+    else:  # the last part may have been the beginning of a secret: it is never shown
+        text = _redact_inner(text)[: ARGUMENT_CHARACTERS_MAX - LOOKED_AT_CHARACTERS_MAX]
+    if len(text) > ARGUMENT_CHARACTERS_MAX or not whole:
         text = f"{text[:ARGUMENT_CHARACTERS_MAX]}…"
     return text
 
@@ -83,7 +90,8 @@ def _redact_inner(text: str) -> str:
     pieces: list[str] = []
     done = 0
     for name in _INNER.finditer(text):
-        if name.start() < done or _SECRET_NAME.search(name[1]) is None:
+        is_secret = name[1] is None or _SECRET_NAME.search(name[1]) is not None
+        if name.end() <= done or not is_secret:
             continue
         value = _VALUE.match(text, name.end())
         if value is not None:

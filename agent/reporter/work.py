@@ -118,7 +118,7 @@ def resume(note: bytes, records: Iterable[bytes], life: str) -> tuple[OpenWork, 
     """
     try:
         last = msgspec.msgpack.decode(note, type=Note) if note else Note(life, {}, {})
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"the note of the last segment can't be read: {error}") from error
     work = OpenWork(life, dict(last.operations), dict(last.sessions))
     for payload in records:

@@ -207,9 +207,12 @@ loops:
 # a request whose loop name is not UTF-8
 NO_TEXT = c.encode(c.StartRun("nightly", (), "")).replace(b"nightly", b"night\xff\xff")
 
+# lists in lists, where msgspec gives up with RecursionError
+TOO_DEEP = b"\x92" + msgspec.msgpack.encode("GetStatus") + b"\x91" * 60_000
+
 
 @pytest.mark.parametrize(
-    "frame", [b"\xc0", b"x" * 100, msgspec.msgpack.encode(["Nonsense", 1]), NO_TEXT]
+    "frame", [b"\xc0", b"x" * 100, msgspec.msgpack.encode(["Nonsense", 1]), NO_TEXT, TOO_DEEP]
 )
 def test_another_language_is_refused_and_hung_up(tmp_path: Path, frame: bytes) -> None:
     """With words for a person, then the end."""

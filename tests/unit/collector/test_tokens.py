@@ -1,10 +1,12 @@
 """Join tokens: signed here, for this purpose, for a short time."""
 
+import base64
 import datetime as dt
 from pathlib import Path
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.collector.authority import Authority, open_authority
@@ -108,3 +110,12 @@ def test_keys_are_kept_and_private(tmp_path: Path) -> None:
     assert (state / "server.pem").read_bytes() == server
     open_authority(state, NOW + dt.timedelta(days=800))
     assert (state / "server.pem").read_bytes() != server
+
+
+def test_a_certificate_of_another_version_is_refused(authority: Authority) -> None:
+    """A token's holder gets words for a certificate that says it is X.509 version 8."""
+    der = authority.ca.public_bytes(serialization.Encoding.DER)
+    changed = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)
+    made = claims(ca=base64.b64encode(changed).decode())
+    with pytest.raises(TokenRefused, match="join token"):
+        ca_of(jwt.encode(made, authority.token_key, algorithm="ES256"))

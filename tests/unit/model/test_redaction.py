@@ -11,6 +11,7 @@ from agent.model.redaction import (
     ARGUMENTS_MAX,
     CUT,
     LINE_BYTES_MAX,
+    LOOKED_AT_CHARACTERS_MAX,
     redact,
 )
 
@@ -29,6 +30,11 @@ LINES = [
     ["sh", "-c", f"TOKEN={CANARY} ./x"],
     ["sh", "-c", f"curl -H 'X-Api-Key: {CANARY}' x"],
     ["x", f'{{"password": "{CANARY}"}}'],
+    ["x", "--user", f"--password={CANARY} a:b"],
+    ["docker", "--password-stdin", "--token", CANARY],
+    ["sh", "-c", f"curl -H 'Authorization: Token token=\"{CANARY}\"' x"],
+    ["sh", "-c", f'x token=password="{CANARY}"'],
+    ["sh", "-c", f"x token X-Api-Key: {CANARY}"],
     ["git", "clone", "https://ghp_0123456789abcdef0123@github.com/x"],
 ]
 
@@ -65,6 +71,15 @@ def test_the_record_of_a_command_line_is_bounded() -> None:
     assert redact(("x" * (ARGUMENT_CHARACTERS_MAX + 1),))[0].endswith("…")
     assert len(redact(("x",) * ARGUMENTS_MAX)) == ARGUMENTS_MAX
     assert redact(("x",) * (ARGUMENTS_MAX + 5))[-1] == "… 5 more"
+
+
+@pytest.mark.parametrize("ahead", range(-1, len(CANARY) + 2))
+def test_a_secret_across_the_cut_is_not_shown(ahead: int) -> None:
+    """What is cut at LOOKED_AT_CHARACTERS_MAX loses its tail, however short it got."""
+    head = "x password=".ljust(LOOKED_AT_CHARACTERS_MAX - 14 - ahead, "p") + " https://bob:"
+    shown = redact(("sh", "-c", f"{head}{CANARY}@x/y"))[-1]
+    assert CANARY[:3] not in shown
+    assert shown.endswith("…")
 
 
 @pytest.mark.parametrize("piece", ["a", "token", "a.-", "pass ", "a://", "eyJ", "x=", "sk-"])

@@ -1,0 +1,87 @@
+"""Netlink's messages: written as rtnetlink has them, read to an end whatever comes."""
+
+import errno
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.kernel.netlink import (
+    HEADER,
+    NETLINK_ROUTE,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_MULTI,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    Message,
+    _read,
+    exchange,
+    request,
+)
+
+NEW = 0xA03
+ACK = request(NLMSG_ERROR, 0, bytes(4))
+
+
+def read(data: bytes, last: int = 1) -> tuple[bool, int, list[Message]]:
+    """Return whether it is the end, the error's number, and the answers."""
+    answers: list[Message] = []
+    done, number = _read(data, last, answers)
+    return done, number, answers
+
+
+def test_a_request_has_its_header() -> None:
+    """Length with header, type, flags, sequence, and no port: the kernel fills that in."""
+    frame = request(0x1234, NLM_F_REQUEST | NLM_F_ACK, b"abcd", 7)
+    assert HEADER.unpack_from(frame) == (20, 0x1234, 5, 7, 0)
+    assert frame[16:] == b"abcd"
+
+
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (b"", (False, 0)),
+        (ACK, (True, 0)),
+        (request(NLMSG_ERROR, 0, bytes(4), 2), (False, 0)),  # of another message
+        (request(NLMSG_ERROR, 0, struct.pack("=i", -errno.EPERM), 2), (True, errno.EPERM)),
+        (request(NLMSG_DONE, NLM_F_MULTI, bytes(4)), (True, 0)),
+        (request(NLMSG_DONE, NLM_F_MULTI, struct.pack("=i", -2)), (True, errno.ENOENT)),
+        (request(NLMSG_ERROR, 0, b"\0\0\0"), (True, errno.EBADMSG)),
+        (request(NLMSG_ERROR, 0, struct.pack("=i", 1)), (True, errno.EBADMSG)),
+        (bytes(16), (True, errno.EBADMSG)),  # a length of 0 would never end
+        (HEADER.pack(15, NEW, 0, 1, 0), (True, errno.EBADMSG)),
+        (HEADER.pack(17, NEW, 0, 1, 0), (True, errno.EBADMSG)),  # longer than what came
+    ],
+)
+def test_an_answer_ends_or_goes_on(data: bytes, end: tuple[bool, int]) -> None:
+    """An acknowledgement of the last, the end of a dump, an error, or what is no message."""
+    assert read(data)[:2] == end
+
+
+def test_answers_are_gathered_until_the_end() -> None:
+    """Parts of a dump go on, padded to 4 bytes; a single answer to the last message ends."""
+    part = request(NEW, NLM_F_MULTI, b"abcde") + bytes(3)
+    assert read(part * 2) == (False, 0, [Message(NEW, b"abcde")] * 2)
+    assert read(part + request(NLMSG_DONE, NLM_F_MULTI, bytes(4)))[0]
+    assert read(request(NEW, 0, b"x")) == (True, 0, [Message(NEW, b"x")])
+    assert not read(request(NEW, 0, b"x"), last=2)[0]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_come_to_an_end(data: bytes) -> None:
+    """Nothing raises, and no error is a negative number."""
+    _, number, answers = read(data)
+    assert number >= 0
+    assert sum(HEADER.size + len(one.payload) for one in answers) <= len(data)
+
+
+def test_the_kernel_answers() -> None:
+    """A dump of links has the loopback's; an unknown type is the kernel's error."""
+    dump = request(18, NLM_F_REQUEST | NLM_F_DUMP, bytes(16))
+    assert any(b"lo\0" in one.payload for one in exchange(NETLINK_ROUTE, dump, 1))
+    with pytest.raises(OSError) as caught:
+        exchange(NETLINK_ROUTE, request(0x7FF0, NLM_F_REQUEST | NLM_F_ACK, bytes(16)), 1)
+    assert caught.value.errno == errno.EOPNOTSUPP
