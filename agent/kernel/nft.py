@@ -8,7 +8,7 @@ paths below /sys/fs/cgroup, which is wrong on hybrid hosts.
 import errno
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pyroute2.netlink.nfnetlink import nfgen_msg
@@ -25,6 +25,7 @@ from agent.kernel.netlink import (
     NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_REQUEST,
+    Message,
     exchange,
     request,
 )
@@ -300,7 +301,15 @@ def generation() -> int:
         OSError: of the kernel, or EBADMSG when its answer has none.
     """
     frame = _encode(nfgen_msg(), _GETGEN, 0, 1, [])
-    answers = exchange(NETLINK_NETFILTER, frame, 1)
+    return parse_generation(exchange(NETLINK_NETFILTER, frame, 1))
+
+
+def parse_generation(answers: Sequence[Message]) -> int:
+    """Return the generation in the kernel's answer.
+
+    Raises:
+        OSError: EBADMSG, it has none: 0 would pass for "nothing has changed".
+    """
     raw = _attribute(answers[0].payload, 1) if answers else None
     if raw is None or len(raw) != 4:
         raise OSError(errno.EBADMSG, "nftables did not say its generation")

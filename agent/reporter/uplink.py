@@ -20,6 +20,7 @@ INGEST = "/loopwarden.v1.Collector/Ingest"
 SERVER_NAME = "loopwarden-collector"  # in the collector's certificate, whatever its address
 BATCH_RECORDS_MAX = 256
 BATCH_BYTES_MAX = 1_048_576
+GATHER_S = 0.03  # records wait so long for company: a message costs as much as many records
 BATCHES_UNACKNOWLEDGED_MAX = 8  # past it the next batch waits for an acknowledgement
 HELLO_TIMEOUT_S = 10.0
 ACKNOWLEDGE_TIMEOUT_S = 30.0  # no acknowledgement for so long: the stream is taken for dead
@@ -203,6 +204,7 @@ class Uplink:
             )
             if item is None:
                 await self._wake.wait()
+                await asyncio.sleep(GATHER_S)
                 continue
             while self._unacknowledged >= BATCHES_UNACKNOWLEDGED_MAX:
                 self._room.clear()

@@ -80,18 +80,13 @@ def test_any_payload_is_searched(payload: bytes, number: int) -> None:
 @pytest.mark.parametrize(
     "answers", [[], [Message(0xA0F, b"")], [Message(0xA0F, bytes(4) + nla(1, b"\0"))]]
 )
-def test_an_answer_without_a_generation_is_an_error(
-    answers: list[Message], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_without_a_generation_is_an_error(answers: list[Message]) -> None:
     """It is never taken for generation 0: the guard would believe that nothing has changed."""
-    monkeypatch.setattr(nft, "exchange", lambda *_: answers)
     with pytest.raises(OSError, match="generation") as caught:
-        nft.generation()
+        nft.parse_generation(answers)
     assert caught.value.errno == errno.EBADMSG
 
 
-def test_the_generation_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_generation_is_read() -> None:
     """It is 4 bytes in network order."""
-    answer = Message(0xA0F, bytes(4) + nla(1, b"\0\0\1\2"))
-    monkeypatch.setattr(nft, "exchange", lambda *_: [answer])
-    assert nft.generation() == 258
+    assert nft.parse_generation([Message(0xA0F, bytes(4) + nla(1, b"\0\0\1\2"))]) == 258
