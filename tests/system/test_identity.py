@@ -133,10 +133,10 @@ def test_a_revoked_run_is_ended_at_once(whole: Stage) -> None:
         (run,) = json.loads(whole.host.cli("loops", "--json").stdout)
         started = time.monotonic()
         assert whole.host.cli("revoke", run["run"]["run_id"]).returncode == 0
-        assert process.wait(5) == -signal.SIGKILL
-        assert time.monotonic() - started < 5
+        assert process.wait(20) == -signal.SIGKILL
+        assert time.monotonic() - started < 20
     while whole.host.json("loops"):
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
 
 def alarmed(whole: Stage, alarm: str) -> bool:

