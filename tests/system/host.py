@@ -176,16 +176,21 @@ class Host:
         return json.loads(done.stdout)
 
     def role_pid(self, name: str) -> int:
-        """Return the pid of a role ("kernel", "broker", "proxy@0", "reporter")."""
+        """Return the pid of a role ("kernel", "broker", "proxy@0", "reporter"), once it is there.
+
+        After a death it is not: the supervisor waits, longer each time, and exec takes a moment.
+        """
         assert self.daemon is not None
         if name == "kernel":
             return self.daemon.pid
-        for line in (
-            Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split()
-        ):
-            words = Path(f"/proc/{line}/cmdline").read_bytes().split(b"\0")
-            if name.encode() in words:
-                return int(line)
+        children = Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children")
+        deadline = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline:
+            for pid in children.read_text().split():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # just gone
+                    if name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                        return int(pid)
+            time.sleep(0.02)
         raise LookupError(name)
 
     def kill_role(self, name: str) -> None:
