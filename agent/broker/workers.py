@@ -21,7 +21,16 @@ from agent.ipc.messages import (
     SignLeaf,
     TakeLease,
 )
-from agent.model.credential import Basic, Bearer, Credential, Header, QueryParameter, Shape
+from agent.model.credential import (
+    Basic,
+    Bearer,
+    ClientCertificate,
+    Credential,
+    Header,
+    Password,
+    QueryParameter,
+    Shape,
+)
 from agent.model.flow import Evidence
 from agent.model.ids import LoopName, SessionId
 from agent.model.lease import Lease
@@ -135,5 +144,9 @@ def _parts(credential: Credential) -> tuple[Shape, tuple[bytes, ...]]:
             return Shape.HEADER, (name.encode(), value.reveal())
         case QueryParameter(name, value):
             return Shape.QUERY_PARAMETER, (name.encode(), value.reveal())
+        case Password(user, password):
+            return Shape.PASSWORD, (user.encode(), password.reveal())
+        case ClientCertificate(user, chain_pem, key_pem):
+            return Shape.CLIENT_CERTIFICATE, (user.encode(), chain_pem.encode(), key_pem.reveal())
         case _:
             assert_never(credential)

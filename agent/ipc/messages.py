@@ -242,6 +242,7 @@ class Authorized(Message, frozen=True):
     reason: Reason | None
     explanation: str
     next_step: str
+    run_key: bytes = b""  # 32 bytes, of this run and target; not shown, not recorded
 
 
 class TakeLease(Message, frozen=True):
@@ -254,7 +255,8 @@ class LeaseTaken(Message, frozen=True):
     """Reply to TakeLease: the secret crosses here, once per session, and nowhere else.
 
     shape and parts rebuild the Credential: bearer (token), basic (user, password), header (name,
-    value), query-parameter (name, value).
+    value), query-parameter (name, value), password (user, password), client-certificate (user,
+    chain PEM, key PEM).
     """
 
     lease_id: LeaseId

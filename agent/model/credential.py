@@ -13,6 +13,8 @@ class Shape(StrEnum):
     BASIC = "basic"
     HEADER = "header"
     QUERY_PARAMETER = "query-parameter"
+    PASSWORD = "password"  # noqa: S105 - the name of a shape
+    CLIENT_CERTIFICATE = "client-certificate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,32 @@ class QueryParameter:
     value: Secret
 
 
+@dataclass(frozen=True, slots=True)
+class Password:
+    """A user and password for a protocol's own login (PostgreSQL, not HTTP)."""
+
+    user: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """A certificate chain and its key, PEM, for the TLS handshake; user "" when not told."""
+
+    user: str
+    chain_pem: str
+    key_pem: Secret
+
+
 type_of = {
     Shape.BEARER: Bearer,
     Shape.BASIC: Basic,
     Shape.HEADER: Header,
     Shape.QUERY_PARAMETER: QueryParameter,
+    Shape.PASSWORD: Password,
+    Shape.CLIENT_CERTIFICATE: ClientCertificate,
 }
-Credential = Bearer | Basic | Header | QueryParameter
+Credential = Bearer | Basic | Header | QueryParameter | Password | ClientCertificate
 
 
 def secrets_of(credential: Credential) -> tuple[Secret, ...]:
@@ -60,7 +81,9 @@ def secrets_of(credential: Credential) -> tuple[Secret, ...]:
     match credential:
         case Bearer(token):
             return (token,)
-        case Basic(_, password):
+        case Basic(_, password) | Password(_, password):
             return (password,)
         case Header(_, value) | QueryParameter(_, value):
             return (value,)
+        case ClientCertificate(_, _, key_pem):
+            return (key_pem,)

@@ -5,7 +5,8 @@ from enum import StrEnum
 
 from agent.model.credential import Shape
 from agent.model.ids import LoopName, RuleId, RunId, TargetName
-from agent.model.verdict import Mode
+from agent.model.sql import Effect
+from agent.model.verdict import Literals, Mode
 
 
 class Durability(StrEnum):
@@ -20,6 +21,17 @@ class UpstreamTls(StrEnum):
 
     VERIFY_FULL = "verify-full"
     NONE = "none"  # clear text; injection then needs allow_cleartext
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresOptions:
+    """What a target of protocol postgres has beside the common."""
+
+    database: str = ""  # the one that every session gets; "" leaves it to the loop
+    databases: tuple[str, ...] = ()  # those a loop may ask for; empty: any, if database is ""
+    read_only: bool = False  # sessions start, and stay, default_transaction_read_only
+    settings: tuple[tuple[str, str], ...] = ()  # sent at startup: search_path, statement_timeout
+    functions: tuple[tuple[str, Effect], ...] = ()  # "schema.name" or "name" → what it does
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,20 @@ class Target:
     synthetic4: str  # "" when the host is an IP literal
     synthetic6: str
     shape: Shape | None  # None: no credential is injected
+    postgres: PostgresOptions | None = None  # of protocol postgres: always there
+
+
+@dataclass(frozen=True, slots=True)
+class SqlMatch:
+    """What a rule says of statements. Empty means any; globs are as policy/sql.py reads them."""
+
+    effects: frozenset[Effect] = frozenset()
+    tables: tuple[str, ...] = ()  # "schema.name" or "name"
+    columns: tuple[str, ...] = ()  # "table.column" or "column"
+    functions: tuple[str, ...] = ()
+    unbounded: bool | None = None
+    max_rows: int = 0  # of an allow rule, for each result; 0: no limit
+    literals: Literals = Literals.KEEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +80,7 @@ class Rule:
     mode: Mode
     methods: frozenset[str]
     paths: tuple[str, ...]  # glob patterns, canonical paths; empty means any
+    sql: SqlMatch | None = None  # of a rule for a target that speaks SQL
 
 
 @dataclass(frozen=True, slots=True)

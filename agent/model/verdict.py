@@ -15,11 +15,20 @@ class Mode(StrEnum):
     ENFORCE = "enforce"
 
 
+class Literals(StrEnum):
+    """What a record keeps of a query's literals and bound values."""
+
+    KEEP = "keep"
+    NORMALIZE = "normalize"  # placeholders stand where they were
+
+
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Go on; the rule that allowed it."""
+    """Go on; the rule that allowed it. max_rows 0: as many rows as there are."""
 
     rule: RuleId
+    max_rows: int = 0
+    literals: Literals = Literals.KEEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,7 @@ class Deny:
     reason: Reason
     explanation: str
     next_step: str
+    literals: Literals = Literals.KEEP
 
 
 Verdict = Allow | Deny

@@ -25,6 +25,7 @@ from agent.proxy.session import Session, State
 from agent.proxy.upstream import Unreachable
 from agent.runtime.clock import monotonic_ns, unix_ms
 from agent.wire.commands import (
+    Classify,
     CloseUpstream,
     Command,
     Finish,
@@ -38,6 +39,7 @@ from agent.wire.commands import (
     Resume,
     Send,
     SetTimer,
+    StartTls,
 )
 from agent.wire.events import (
     Cut,
@@ -227,6 +229,8 @@ class Driver:
                 self._release(side)
             case RecordDenied():
                 self._record_denied(command)
+            case StartTls() | Classify():
+                raise AssertionError("no protocol of this version asks for it")
             case RequestLease():
                 self._spawn(self._request_lease(command))
             case OpenUpstream():

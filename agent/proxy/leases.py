@@ -4,7 +4,16 @@ from typing import assert_never
 
 from agent.ipc.endpoint import PeerGone, RequestFailed
 from agent.ipc.messages import LeaseTaken, TakeLease
-from agent.model.credential import Basic, Bearer, Credential, Header, QueryParameter, Shape
+from agent.model.credential import (
+    Basic,
+    Bearer,
+    ClientCertificate,
+    Credential,
+    Header,
+    Password,
+    QueryParameter,
+    Shape,
+)
 from agent.model.flow import Evidence
 from agent.model.lease import Lease
 from agent.model.secret import Secret
@@ -13,6 +22,7 @@ from agent.proxy.session import Session
 from agent.wire.events import LeaseRefused
 
 LEASE_TIMEOUT_S = 30.0
+PARTS = {Shape.BEARER: 1, Shape.CLIENT_CERTIFICATE: 3}  # others have two
 
 
 def credential_of(shape: Shape, parts: tuple[bytes, ...]) -> Credential:
@@ -21,7 +31,7 @@ def credential_of(shape: Shape, parts: tuple[bytes, ...]) -> Credential:
     Raises:
         ValueError: not the parts of that shape.
     """
-    if len(parts) != (1 if shape is Shape.BEARER else 2):
+    if len(parts) != PARTS.get(shape, 2):
         raise ValueError(f"{len(parts)} parts are no {shape}")
     secret = Secret(parts[-1])
     match shape:
@@ -33,6 +43,10 @@ def credential_of(shape: Shape, parts: tuple[bytes, ...]) -> Credential:
             return Header(parts[0].decode(), secret)
         case Shape.QUERY_PARAMETER:
             return QueryParameter(parts[0].decode(), secret)
+        case Shape.PASSWORD:
+            return Password(parts[0].decode(), secret)
+        case Shape.CLIENT_CERTIFICATE:
+            return ClientCertificate(parts[0].decode(), parts[1].decode(), secret)
         case _:
             assert_never(shape)
 

@@ -1,8 +1,8 @@
 """Everything a relay may ask of its driver. The driver performs them in order.
 
-Judge, RecordIntent, RequestLease and OpenUpstream are answered by exactly one event each; the
-driver goes on performing the commands behind them without waiting, so a relay asks for nothing
-that depends on the answer before the answer came.
+Judge, RecordIntent, RequestLease, OpenUpstream, StartTls and Classify are answered by exactly one
+event each; the driver goes on performing the commands behind them without waiting, so a relay
+asks for nothing that depends on the answer before the answer came.
 """
 
 from dataclasses import dataclass, field
@@ -69,7 +69,32 @@ class RequestLease:
 
 @dataclass(frozen=True, slots=True)
 class OpenUpstream:
-    """Connect to the policy's address and verify it → UpstreamOpened | UpstreamFailed."""
+    """Connect to the policy's address and verify it → UpstreamOpened | UpstreamFailed.
+
+    clear: connect only; the relay asks for TLS in the protocol's words and then by StartTls.
+    """
+
+    clear: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """Begin TLS on a side that is in clear text → TlsStarted | UpstreamFailed.
+
+    What was sent before it goes out in clear. Downstream: we are the server, with a leaf for the
+    target's host; a failure ends the session. Upstream: verified as the target asks, with the
+    lease's client certificate if it is one.
+    """
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Classify:
+    """Say what a query text does → TextClassified, in order. text: at most the dialect's cap."""
+
+    dialect: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +141,8 @@ Command = (
     | RecordOutcome
     | RequestLease
     | OpenUpstream
+    | StartTls
+    | Classify
     | CloseUpstream
     | Pause
     | Resume

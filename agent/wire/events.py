@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from agent.model.ids import OperationId
 from agent.model.lease import Lease
 from agent.model.reason import Reason
+from agent.model.sql import Classified
 from agent.model.verdict import Verdict
 from agent.wire.side import Side
 
@@ -88,6 +89,22 @@ class UpstreamFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsStarted:
+    """Answer to StartTls. server_end_point: RFC 5929 binding of an upstream's certificate."""
+
+    side: Side
+    server_end_point: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextClassified:
+    """Answer to Classify. A text that could not be classified is UNKNOWN, with the reason."""
+
+    text: str
+    classified: Classified
+
+
+@dataclass(frozen=True, slots=True)
 class TimedOut:
     """A timer that the relay set ran out."""
 
@@ -112,6 +129,8 @@ Event = (
     | LeaseRefused
     | UpstreamOpened
     | UpstreamFailed
+    | TlsStarted
+    | TextClassified
     | TimedOut
     | Cut
 )

@@ -13,8 +13,14 @@ from typing import Protocol
 from agent.model.credential import Shape
 from agent.model.grant import Target
 from agent.model.ids import OperationId, SessionId
+from agent.model.sql import Classified
 from agent.wire.commands import Command
 from agent.wire.events import Event
+
+
+def no_random(count: int) -> bytes:
+    """Refuse: a relay that needs randomness is given a source."""
+    raise AssertionError(f"nobody gave a source for {count} random bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,8 @@ class RelayContext:
     session_id: SessionId
     target: Target
     new_operation_id: Callable[[], OperationId]
+    random: Callable[[int], bytes] = no_random  # so many unpredictable bytes
+    run_key: bytes = b""  # 32 bytes, the same for all sessions of this run at this target
 
 
 class Relay(Protocol):
@@ -41,3 +49,7 @@ class ProtocolSpec:
     name: str
     accepts: tuple[Shape, ...]
     relay: Callable[[RelayContext], Relay]
+    alpn: tuple[str, ...] = ("http/1.1",)  # what downstream TLS from the first byte may ask for
+    alpn_required: bool = False
+    in_band_tls: bool = False  # first bytes that are no ClientHello go to the relay as they are
+    classify: Callable[[str], Classified] | None = None  # pure, may crash: run in a child process

@@ -4,4 +4,5 @@ from agent.credentials.spec import ProviderSpec
 from agent.credentials.static.provider import SETTINGS, StaticProvider
 from agent.model.credential import Shape
 
-SPEC = ProviderSpec(name="static", shapes=frozenset(Shape), settings=SETTINGS, make=StaticProvider)
+SHAPES = frozenset(Shape) - {Shape.CLIENT_CERTIFICATE}  # which is a chain and a key, not one secret
+SPEC = ProviderSpec(name="static", shapes=SHAPES, settings=SETTINGS, make=StaticProvider)

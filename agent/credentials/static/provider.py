@@ -8,7 +8,15 @@ answer.
 import re
 
 from agent.credentials.spec import Client, CredentialError, Issued, Wanted
-from agent.model.credential import Basic, Bearer, Credential, Header, QueryParameter, Shape
+from agent.model.credential import (
+    Basic,
+    Bearer,
+    Credential,
+    Header,
+    Password,
+    QueryParameter,
+    Shape,
+)
 from agent.model.secret import Secret
 
 SETTINGS = ("file", "systemd_credential", "environment")
@@ -90,3 +98,7 @@ def _shaped(wanted: Wanted, secret: Secret) -> Credential:
             return Basic(wanted.user, secret)
         case Shape.QUERY_PARAMETER:
             return QueryParameter(wanted.name, secret)
+        case Shape.PASSWORD:
+            return Password(wanted.user, secret)
+        case Shape.CLIENT_CERTIFICATE:
+            raise CredentialError("a static client certificate needs a later version")

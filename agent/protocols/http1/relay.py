@@ -51,7 +51,9 @@ from agent.wire.events import (
     Recorded,
     RecordFailed,
     Started,
+    TextClassified,
     TimedOut,
+    TlsStarted,
     UpstreamFailed,
     UpstreamOpened,
 )
@@ -85,7 +87,7 @@ class HttpRelay(Ending):
     def _rare(
         self,
         event: Started | Eof | RecordFailed | Leased | LeaseRefused | UpstreamOpened
-        | UpstreamFailed | TimedOut | Cut,
+        | UpstreamFailed | TlsStarted | TextClassified | TimedOut | Cut,
     ) -> None:  # fmt: skip
         match event:
             case Started(tls_name):
@@ -109,6 +111,8 @@ class HttpRelay(Ending):
                 self._look_at_deadlines()
             case Cut(reason):
                 self._cut(reason)
+            case TlsStarted() | TextClassified():
+                raise AssertionError("HTTP asks for neither")
             case _:
                 assert_never(event)
 
