@@ -268,12 +268,7 @@ def postgres_server(
         argv = as_owner("cp", "-a", "--reflink=auto", str(_template()), str(folder / "data"))
         subprocess.run(argv, check=True)
         port = port or (_free(address, inside) if address else 5432)
-        identity = authority.identity(name)
-        _private(folder / "server.pem", identity.chain_pem)
-        _private(folder / "server.key", identity.key_pem)
-        _private(folder / "clients.pem", (clients or authority).pem.encode())
-        ca = folder / "ca.pem"
-        ca.write_text(authority.pem)
+        ca = _certificates(folder, authority, clients or authority, name)
         chosen = {
             **SETTINGS,
             "listen_addresses": address,
@@ -298,6 +293,17 @@ def postgres_server(
             server.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _certificates(folder: Path, authority: Authority, clients: Authority, name: str) -> Path:
+    """Write the server's identity and what it trusts; return the CA that its clients trust."""
+    identity = authority.identity(name)
+    _private(folder / "server.pem", identity.chain_pem)
+    _private(folder / "server.key", identity.key_pem)
+    _private(folder / "clients.pem", clients.pem.encode())
+    ca = folder / "ca.pem"
+    ca.write_text(authority.pem, encoding="utf-8")
+    return ca
 
 
 @functools.cache
