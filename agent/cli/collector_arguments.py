@@ -89,7 +89,20 @@ def _asking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     who.add_argument("--host", metavar="NAME")
     who.add_argument("--at", default="now", metavar="TIME", help="now, 2h (ago), or ISO 8601")
     _placed(commands.add_parser("alarms", help="alarms of all hosts, newest first"))
-    _placed(commands.add_parser("verify", help="recompute all chains, name the first bad record"))
+    verify = _placed(
+        commands.add_parser("verify", help="recompute all chains, name the first bad record")
+    )
+    verify.add_argument(
+        "--checkpoint",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="also one that a host kept (spool/checkpoint), or one saved from --json; repeatable",
+    )
+    verify.add_argument(
+        "--ca", type=Path, metavar="FILE", help="ca.pem of a host (default: the state directory's)"
+    )
 
 
 def _filters(command: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -15,9 +15,11 @@ from agent.cli.collector_settings import state_dir
 from agent.cli.collector_text import Cell, Paint, json_line, moment, out, paint_for, table
 from agent.cli.collector_time import parse_moment_ms
 from agent.collector import query, schema
+from agent.collector.authority import load_signing_key
 from agent.collector.store import open_for_reading
 from agent.collector.verify import verify
 from agent.runtime import clock
+from agent.spool.checkpoint import Checkpoint, CheckpointUnreadable, read_checkpoint
 
 FOLLOW_INTERVAL_S = 0.3
 Show = Callable[[list[query.Row], Paint], str]
@@ -135,10 +137,21 @@ def _alarm_table(rows: list[query.Row], paint: Paint) -> str:
 
 
 def _verify(connection: Connection, arguments: argparse.Namespace, paint: Paint) -> int:
-    reports = verify(connection)
+    key = load_signing_key(arguments.ca or Path(state_dir(arguments)) / "ca.pem")
+    reports = verify(connection, key, [_checkpoint(path) for path in arguments.checkpoint])
     rows = [{**dataclasses.asdict(report), "intact": report.intact} for report in reports]
     _print(rows, arguments, paint, show.verification)
     return 0 if all(report.intact for report in reports) else 1
+
+
+def _checkpoint(path: Path) -> Checkpoint:
+    try:
+        checkpoint = read_checkpoint(path)
+    except CheckpointUnreadable as error:
+        raise ValueError(f"{path}: {error}") from error
+    if checkpoint is None:
+        raise ValueError(f"{path}: there is no such file")
+    return checkpoint
 
 
 def _filter(arguments: argparse.Namespace) -> query.Filter:

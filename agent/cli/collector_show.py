@@ -218,10 +218,11 @@ def verification(rows: list[Row], paint: Paint) -> str:
             str(row["records"]),
             str(row["last_seq"]),
             _count(row["gaps"]),
+            "-" if row["signed_seq"] is None else str(row["signed_seq"]),
             Cell("intact", "green")
             if row["bad_seq"] is None
             else Cell(f"BAD at {row['bad_seq']}: {row['detail']}", "red"),
         ]
         for row in rows
     ]
-    return table(("HOST", "RECORDS", "LAST", "GAPS", "CHAIN"), cells, paint, width=100)
+    return table(("HOST", "RECORDS", "LAST", "GAPS", "SIGNED", "CHAIN"), cells, paint, width=100)

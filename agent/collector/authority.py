@@ -1,13 +1,13 @@
 """The collector's CA: its own server certificate, and one certificate a host.
 
-The CA's key never leaves the state directory. A host's certificate lasts HOST_DAYS. Renewal
+The CA's key never leaves the state directory; it signs checkpoints too (agent/spool/checkpoint.py),
+since its certificate is what every enrolled host has. A host's certificate lasts HOST_DAYS. Renewal
 over the certificate that is about to end is a later matter; until then a host is enrolled anew,
 under a new name, with a chain of its own.
 """
 
 import datetime as dt
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from agent.spool import checkpoint
+from agent.spool.checkpoint import Checkpoint, signing_key
 from agent.spool.files import place
 
 SERVER_NAME = "loopwarden-collector"  # what agents verify, whatever the address
-HOST_URI = re.compile(r"loopwarden:host:([0-7][0-9A-HJKMNP-TV-Z]{25})")
 CA_DAYS = 3650
 SERVER_DAYS = 825
 SERVER_RENEWAL = dt.timedelta(days=60)  # a start within so long of its end makes a new one
@@ -71,17 +72,9 @@ class Authority:
         )
         return certificate.public_bytes(serialization.Encoding.PEM)
 
-
-def host_id_of(certificate_pem: bytes) -> str | None:
-    """Return the host that a (verified) client certificate names."""
-    certificate = x509.load_pem_x509_certificate(certificate_pem)
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return None
-    uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
-    match = HOST_URI.fullmatch(uris[0]) if len(uris) == 1 else None
-    return match[1] if match else None
+    def sign_checkpoint(self, host_id: str, seq: int, digest: bytes) -> Checkpoint:
+        """Sign the head of a host's chain; it may leave only when what it says is durable."""
+        return checkpoint.sign(self.ca_key, host_id, seq, digest)
 
 
 def open_authority(state_dir: Path, now: dt.datetime) -> Authority:
@@ -113,6 +106,18 @@ def load_authority(state_dir: Path) -> Authority:
         return Authority(ca, ca_key, _load_key(state_dir / "token-key.pem"))
     except (OSError, ValueError, TypeError) as error:
         raise AuthorityError(f"the CA in {state_dir} can't be read: {error}") from error
+
+
+def load_signing_key(ca_path: Path) -> ec.EllipticCurvePublicKey:
+    """Return what checkpoints are verified with: the key of a CA certificate's file.
+
+    Raises:
+        AuthorityError: there is no such certificate.
+    """
+    try:
+        return signing_key(ca_path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise AuthorityError(f"no CA certificate in {ca_path}: {error}") from error
 
 
 def server_pair(state_dir: Path) -> tuple[bytes, bytes]:
@@ -205,7 +210,7 @@ def _usage(oid: x509.ObjectIdentifier) -> x509.ExtendedKeyUsage:
 
 def _ca_usage() -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=False,
+        digital_signature=True,  # of checkpoints
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,

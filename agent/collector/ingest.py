@@ -3,11 +3,13 @@
 from google.protobuf.message import DecodeError
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
-from agent.collector import schema
+from agent.collector import checkpoints, schema
+from agent.collector.authority import Authority
 from agent.collector.projection import Projection
 from agent.collector.store import Head, head_of, insert_new
 from agent.pb import audit_pb2
 from agent.pb import collector_pb2 as pb
+from agent.spool.checkpoint import Checkpoint
 from agent.spool.format import RECORD_BYTES_MAX, chain
 
 BATCH_RECORDS_MAX = 256
@@ -18,7 +20,10 @@ REFUSALS_OF_A_HOST_MAX = 1_000  # the first ones are kept; later ones are only a
 
 
 class Refusal(Exception):
-    """Nothing was stored but this refusal. kind: rollback, rewrite, gap, malformed, unknown."""
+    """Nothing was stored but this refusal. kind: rollback, rewrite, gap, malformed, unknown.
+
+    Or tampered: the store here is not as it was signed.
+    """
 
     def __init__(self, kind: str, seq: int, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -27,11 +32,14 @@ class Refusal(Exception):
         self.detail = detail
 
 
-def greet(engine: Engine, host_id: str, hello: pb.Upload.Hello, now_ms: int) -> Head:
-    """Take note of a host that connected; return the head of its chain.
+def greet(
+    engine: Engine, authority: Authority, host_id: str, hello: pb.Upload.Hello, now_ms: int
+) -> Checkpoint:
+    """Take note of a host that connected; return the signed head of its chain.
 
     Raises:
-        Refusal: it is not enrolled here, or its spool ends before what is held.
+        Refusal: it is not enrolled here, its spool ends before what is held, or what is held is
+            not what was signed: signing it again would hide that.
     """
     with engine.begin() as connection:
         head = head_of(connection, host_id)
@@ -43,6 +51,9 @@ def greet(engine: Engine, host_id: str, hello: pb.Upload.Hello, now_ms: int) -> 
                 hello.last_seq,
                 f"records up to {head.seq} are held, the host's spool ends at {hello.last_seq}",
             )
+        checkpoint = checkpoints.kept(connection, host_id)
+        if wrong := checkpoints.objection(authority, checkpoint, head):
+            raise Refusal("tampered", head.seq, f"{wrong}: run `loopwarden-collector verify`")
         connection.execute(
             update(schema.hosts)
             .where(schema.hosts.c.host_id == host_id)
@@ -52,11 +63,13 @@ def greet(engine: Engine, host_id: str, hello: pb.Upload.Hello, now_ms: int) -> 
                 version=hello.version[:64],
             )
         )
-        return head
+        return checkpoint or checkpoints.keep(connection, authority, host_id, head, now_ms)
 
 
-def append(engine: Engine, host_id: str, batch: pb.Upload.Batch, now_ms: int) -> Head:
-    """Append a batch; return the new head, which is then on stable storage.
+def append(
+    engine: Engine, authority: Authority, host_id: str, batch: pb.Upload.Batch, now_ms: int
+) -> Checkpoint:
+    """Append a batch; return the new head, signed, which is then on stable storage.
 
     Records that are held already must be the same bytes and are skipped.
 
@@ -77,13 +90,13 @@ def append(engine: Engine, host_id: str, batch: pb.Upload.Batch, now_ms: int) ->
         _compare(connection, host_id, batch.first_seq, records[:held])
         new = records[held:]
         if not new:
-            return head
+            return authority.sign_checkpoint(host_id, head.seq, head.hash)
         if held == 0 and batch.previous_hash != head.hash:
             raise Refusal("rewrite", batch.first_seq, "the hash before it is not the one held")
         new_head = _store(connection, host_id, head, new, now_ms)
         if new_head.hash != batch.hash:
             raise Refusal("malformed", batch.first_seq, "its hash does not follow from its records")
-        return new_head
+        return checkpoints.keep(connection, authority, host_id, new_head, now_ms)
 
 
 def _check_shape(batch: pb.Upload.Batch, records: list[bytes]) -> None:
@@ -150,7 +163,9 @@ def _move_head(connection: Connection, host_id: str, head: Head, now_ms: int) ->
     )
 
 
-def skip(engine: Engine, host_id: str, gap: pb.Upload.Gap, now_ms: int) -> Head:
+def skip(
+    engine: Engine, authority: Authority, host_id: str, gap: pb.Upload.Gap, now_ms: int
+) -> Checkpoint:
     """Take note that a host can't show some records; its chain goes on behind them.
 
     Raises:
@@ -175,7 +190,7 @@ def skip(engine: Engine, host_id: str, gap: pb.Upload.Gap, now_ms: int) -> Head:
         insert_new(connection, schema.gaps, [row])
         new_head = Head(gap.next_seq - 1, gap.previous_hash)
         _move_head(connection, host_id, new_head, now_ms)
-        return new_head
+        return checkpoints.keep(connection, authority, host_id, new_head, now_ms)
 
 
 def note_refusal(engine: Engine, host_id: str, refusal: Refusal, now_ms: int) -> None:

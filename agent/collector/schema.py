@@ -12,7 +12,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 metadata = MetaData()
 
 meta = Table("meta", metadata, Column("schema_version", Integer, primary_key=True))
@@ -53,6 +53,17 @@ records = Table(
     sqlite_with_rowid=False,
 )
 
+# the head that was signed last for each host: always its head in `hosts`, or the store was changed
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("host_id", String(26), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("signature", LargeBinary(144), nullable=False),
+    Column("signed_ms", BigInteger, nullable=False),
+)
+
 # where a chain goes on behind records that its host can't show any more
 gaps = Table(
     "gaps",
@@ -65,7 +76,7 @@ gaps = Table(
     Column("detail", Text, nullable=False),
 )
 
-# uploads that were refused: rollback, rewrite, gap, malformed
+# uploads that were refused: rollback, rewrite, gap, malformed, unknown, tampered
 refusals = Table(
     "refusals",
     metadata,

@@ -12,14 +12,14 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent.collector import ingest
-from agent.collector.authority import Authority, host_id_of
+from agent.collector.authority import Authority
 from agent.collector.enrollment import ENROLL, EnrollmentRefused, enroll
 from agent.collector.ingest import Refusal
-from agent.collector.store import Head
 from agent.collector.tokens import utc_now
 from agent.pb import collector_pb2 as pb
 from agent.runtime import clock
 from agent.runtime.offload import Offload
+from agent.spool.checkpoint import Checkpoint, host_id_of
 
 INGEST = "/loopwarden.v1.Collector/Ingest"
 HANDSHAKE_TIMEOUT_S = 10  # TLS and HTTP/2 settings
@@ -127,7 +127,7 @@ class Service:
                     return
                 head = await self._offload.run(self._take, host_id, upload, greeted=greeted)
                 greeted = True
-                yield pb.Acknowledgement(seq=head.seq, hash=head.hash)
+                yield pb.Acknowledgement(seq=head.seq, hash=head.hash, signature=head.signature)
         except Refusal as refusal:
             logger.warning("host %s: refused: %s", host_id, refusal)
             await self._offload.run(
@@ -135,16 +135,16 @@ class Service:
             )
             yield pb.Acknowledgement(refused=str(refusal))
 
-    def _take(self, host_id: str, upload: pb.Upload, *, greeted: bool) -> Head:
+    def _take(self, host_id: str, upload: pb.Upload, *, greeted: bool) -> Checkpoint:
         """Apply one message in the worker."""
-        now_ms = clock.unix_ms()
+        engine, authority, now_ms = self._engine, self._authority, clock.unix_ms()
         match upload.WhichOneof("content"):
             case "hello" if not greeted:
-                return ingest.greet(self._engine, host_id, upload.hello, now_ms)
+                return ingest.greet(engine, authority, host_id, upload.hello, now_ms)
             case "batch" if greeted:
-                return ingest.append(self._engine, host_id, upload.batch, now_ms)
+                return ingest.append(engine, authority, host_id, upload.batch, now_ms)
             case "gap" if greeted:
-                return ingest.skip(self._engine, host_id, upload.gap, now_ms)
+                return ingest.skip(engine, authority, host_id, upload.gap, now_ms)
         raise Refusal("malformed", 0, "a message out of its order")
 
     # --- enrolment ---

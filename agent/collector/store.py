@@ -95,6 +95,16 @@ def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]])
         connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
 
 
+def snapshot(connection: Connection) -> None:
+    """Let all that is read from now on, until the connection's rollback, be of one moment."""
+    if connection.in_transaction():
+        return
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN")  # the driver itself begins with the first write only
+    else:
+        connection.execution_options(isolation_level="REPEATABLE READ")
+
+
 def head_of(connection: Connection, host_id: str) -> Head | None:
     """Return the head of a host's chain, None for a host that is not enrolled."""
     row = connection.execute(

@@ -50,14 +50,16 @@ class Upload(_message.Message):
     def __init__(self, hello: _Optional[_Union[Upload.Hello, _Mapping]] = ..., batch: _Optional[_Union[Upload.Batch, _Mapping]] = ..., gap: _Optional[_Union[Upload.Gap, _Mapping]] = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
-    __slots__ = ("seq", "hash", "refused")
+    __slots__ = ("seq", "hash", "refused", "signature")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     seq: int
     hash: bytes
     refused: str
-    def __init__(self, seq: _Optional[int] = ..., hash: _Optional[bytes] = ..., refused: _Optional[str] = ...) -> None: ...
+    signature: bytes
+    def __init__(self, seq: _Optional[int] = ..., hash: _Optional[bytes] = ..., refused: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class EnrollRequest(_message.Message):
     __slots__ = ("join_token", "certificate_request_pem", "host_name")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,6 +12,7 @@ import grpc
 import grpc.aio
 
 from agent.pb import collector_pb2 as pb
+from agent.reporter.checkpoints import Checkpoints, Local, OutOfStep, Refused
 from agent.spool.cursor import Cursor
 from agent.spool.errors import SpoolDead
 from agent.spool.reader import Batch, Gap, Reader, ReadFailed
@@ -45,10 +47,6 @@ class Identity:
         return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
 
 
-class Refused(Exception):
-    """The collector, or we, won't go on with this chain: history does not agree."""
-
-
 class Uplink:
     """Uploads what is durable until stopped. The state is for `status`."""
 
@@ -67,6 +65,7 @@ class Uplink:
         self._spool = spool
         self._address = address
         self._identity = identity
+        self._checkpoints: Checkpoints | None = None
         self._host_name = host_name
         self._version = version
         self._on_refused = on_refused
@@ -75,7 +74,7 @@ class Uplink:
         self._acknowledged = spool.cursor
         self._stored_s = 0.0
         self._refusal = ""
-        self._unacknowledged = 0
+        self._sent: deque[Cursor] = deque()  # where each unacknowledged message ends
         self._room = asyncio.Event()
         self._moved = asyncio.Event()
         self.connected = False
@@ -113,6 +112,8 @@ class Uplink:
                 self.detail = f"{error.code().name.lower()}: {error.details() or ''}"[:200]
             except TimeoutError:
                 self.detail = "the collector does not answer"
+            except OutOfStep as error:
+                self.detail = str(error)
             except (OSError, ReadFailed) as error:
                 self.detail = f"the spool can't be read: {error}"
             except Exception as error:  # the uplink must outlive what nobody thought of
@@ -155,18 +156,21 @@ class Uplink:
             )
             call: Call = ingest()  # type: ignore[call-arg]  # the stub wants an iterator
             try:
-                reader = await self._greet(call)
+                reader, checkpoints = await self._greet(call)
                 async with asyncio.TaskGroup() as tasks:
                     sending = tasks.create_task(self._send(call, reader))
-                    await self._receive(call)
+                    await self._receive(call, checkpoints)
                     sending.cancel()
             except BaseExceptionGroup as group:
                 raise _first(group) from group
             finally:
                 call.cancel()
 
-    async def _greet(self, call: Call) -> Reader:
+    async def _greet(self, call: Call) -> tuple[Reader, Checkpoints]:
         """Say hello, hear what the collector holds, and start behind it."""
+        identity = self._identity
+        directory = self._spool.segments()[-1].path.parent
+        checkpoints = Checkpoints(directory, identity.ca, identity.certificate)
         hello = pb.Upload.Hello(
             host_name=self._host_name,
             version=self._version,
@@ -178,20 +182,17 @@ class Uplink:
             reply = await call.read()
         if not isinstance(reply, pb.Acknowledgement):
             raise TimeoutError
-        if reply.refused:
-            raise Refused(reply.refused)
-        if reply.seq >= self._spool.next_seq:
-            raise Refused(
-                f"rollback: the collector holds records up to {reply.seq}, "
-                f"this spool ends at {self._spool.next_seq - 1}"
-            )
-        held = Cursor(reply.seq, reply.hash)
-        self._take(held)
-        self._unacknowledged = 0
+        spool = self._spool
+        reader = checkpoints.greeted(reply, Local(spool.segments(), spool.next_seq, spool.cursor))
+        self._checkpoints = checkpoints
+        self._acknowledged = Cursor(reply.seq, reply.hash)
+        self._moved.set()
+        self._store(force=False)
+        self._sent.clear()
         self._room.set()
         self.connected, self.detail, self._refusal = True, "", ""
         logger.info("collector %s holds records up to %d", self._address, reply.seq)
-        return Reader(held)
+        return reader, checkpoints
 
     async def _send(self, call: Call, reader: Reader) -> None:
         while True:
@@ -206,41 +207,55 @@ class Uplink:
                 await self._wake.wait()
                 await asyncio.sleep(GATHER_S)
                 continue
-            while self._unacknowledged >= BATCHES_UNACKNOWLEDGED_MAX:
+            while len(self._sent) >= BATCHES_UNACKNOWLEDGED_MAX:
                 self._room.clear()
                 async with asyncio.timeout(ACKNOWLEDGE_TIMEOUT_S):
                     await self._room.wait()
-            self._unacknowledged += 1
+            self._sent.append(_end(item))
             await call.write(_upload(item))
 
-    async def _receive(self, call: Call) -> None:
+    async def _receive(self, call: Call, checkpoints: Checkpoints) -> None:
         """Take acknowledgements, one for each batch, until the stream ends."""
         while isinstance(reply := await call.read(), pb.Acknowledgement):
-            if reply.refused:
-                raise Refused(reply.refused)
-            self._unacknowledged -= 1
+            sent = self._sent.popleft() if self._sent else None
+            self._acknowledged = checkpoints.acknowledged(reply, sent)
             self._room.set()
-            self._take(Cursor(reply.seq, reply.hash))
-
-    def _take(self, held: Cursor) -> None:
-        if held.seq > self._acknowledged.seq:
-            self._acknowledged = held
             self._moved.set()
             self._store(force=False)
 
     def _store(self, *, force: bool) -> None:
-        """Move the spool's cursor when a segment can go, or it is time."""
+        """Keep the head, then move the cursor, when a segment can go, or it is time."""
         now_s = asyncio.get_running_loop().time()
         held = self._acknowledged
         due = force or now_s - self._stored_s >= CURSOR_INTERVAL_S
         if held.seq > self._spool.cursor.seq and (due or self._spool.frees(held.seq)):
             self._stored_s = now_s
             try:
+                if self._checkpoints is None or not self._keep(self._checkpoints):
+                    return
                 self._spool.acknowledge(held)
             except SpoolDead as error:
                 logger.critical("%s", error)  # the next append or flush ends the process
                 return
             self._on_acknowledged()
+
+    def _keep(self, checkpoints: Checkpoints) -> bool:
+        """Store the signed head; False when there is no space for it.
+
+        Raises:
+            SpoolDead: the disk failed.
+        """
+        try:
+            return checkpoints.store()
+        except OSError as error:
+            raise self._spool.died(error) from error
+
+
+def _end(item: Batch | Gap) -> Cursor:
+    """Return the head that acknowledges this."""
+    if isinstance(item, Gap):
+        return Cursor(item.next_seq - 1, item.previous_hash)
+    return Cursor(item.last_seq, item.hash)
 
 
 def _upload(item: Batch | Gap) -> pb.Upload:

@@ -53,6 +53,23 @@ class Reader:
         """Number of the record to be read next."""
         return self._next_seq
 
+    def agrees(self, segments: Sequence[Segment]) -> bool:
+        """Whether what is here leads to the position's hash, or can't tell. Ask before `read`.
+
+        Raises:
+            ReadFailed: a frame that was valid is not any more.
+        """
+        seq, digest = self._next_seq - 1, self._hash
+        if any(one.first_seq == seq + 1 and one.header.previous_hash == digest for one in segments):
+            return True  # also behind records that are lost: the chain goes on from there
+        for segment in segments:
+            if segment.first_seq <= seq < segment.next_seq:
+                if segment.next_seq == seq + 1:
+                    return segment.hash == digest
+                self._seek(segment)
+                return self._hash == digest
+        return True
+
     def read(
         self, segments: Sequence[Segment], up_to_seq: int, *, records_max: int, bytes_max: int
     ) -> Batch | Gap | None:

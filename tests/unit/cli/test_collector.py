@@ -12,7 +12,7 @@ from agent.cli.collector_text import Cell, Paint, clean, duration, size, table
 from agent.cli.collector_time import parse_moment_ms, parse_span_s
 from agent.collector import ingest, schema
 from agent.collector.store import open_for_reading
-from tests.unit.collector.chains import NOW_MS, Chain, store
+from tests.unit.collector.chains import NOW_MS, Chain, authority, store
 from tests.unit.reporter.events import (
     denied,
     finished,
@@ -32,7 +32,7 @@ def state(tmp_path: Path) -> Path:
     chain = Chain()
     chain.add(run_started(), session_opened(11), intended(21, 11), finished(21, 11))
     chain.add(denied(22, 11), session_closed(11, 2), session_opened(12), at_ms=NOW_MS + 60_000)
-    ingest.append(engine, "a", chain.batch(1, len(chain.records)), NOW_MS)
+    ingest.append(engine, authority(), "a", chain.batch(1, len(chain.records)), NOW_MS)
     engine.dispose()
     return tmp_path
 

@@ -23,7 +23,7 @@ from agent.model.ids import LeaseId, OperationId, RunId, SessionId
 from agent.model.lease import LeaseState
 from agent.model.reason import Reason
 from agent.runtime import clock
-from tests.unit.collector.chains import NOW_MS, Chain, store
+from tests.unit.collector.chains import NOW_MS, Chain, authority, store
 from tests.unit.reporter.events import (
     TARGET,
     denied,
@@ -59,7 +59,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     second.add(run_started(2), session_opened(12, 2), at_ms=NOW_MS + 4_000)
     second.add(intended(23, 12, 2), finished(23, 12), at_ms=NOW_MS + 5_000)
     for host, chain in (("a", first), ("b", second)):
-        ingest.append(engine, host, chain.batch(1, len(chain.records)), clock.unix_ms())
+        ingest.append(
+            engine, authority(), host, chain.batch(1, len(chain.records)), clock.unix_ms()
+        )
     yield engine
     engine.dispose()
 
@@ -174,7 +176,7 @@ def test_what_a_host_says_can_not_steer_a_terminal(
         dataclasses.replace(session_closed(11, 2), reason=ESCAPE),  # type: ignore[arg-type]
         at_ms=(1 << 63) - 1,
     )
-    ingest.append(engine, "a", chain.batch(1, len(chain.records)), NOW_MS)
+    ingest.append(engine, authority(), "a", chain.batch(1, len(chain.records)), NOW_MS)
     for words in (
         ("sessions", "list"),
         ("sessions", "show", ulid(11)),
@@ -204,7 +206,7 @@ def test_long_texts_keep_head_hash_and_tail(tmp_path: Path) -> None:
     attribution = dataclasses.replace(opened.attribution, process=process, ancestors=(process,) * 3)
     chain = Chain()
     chain.add(dataclasses.replace(opened, attribution=attribution))
-    ingest.append(engine, "a", chain.batch(1, 1), NOW_MS)
+    ingest.append(engine, authority(), "a", chain.batch(1, 1), NOW_MS)
     with engine.connect() as connection:
         (row,) = query.sessions(connection, Filter())
     assert [len(one) for one in row["process"]["argv"]] == [TEXT_CHARACTERS_MAX] * 3
@@ -219,7 +221,7 @@ def test_an_intent_that_was_refused_late_is_denied(tmp_path: Path) -> None:
     late = denied(99, 11, 1)
     operation = dataclasses.replace(late.operation, operation_id=OperationId(ulid(21)))
     chain.add(session_opened(11, 1), call, dataclasses.replace(late, operation=operation))
-    ingest.append(engine, "a", chain.batch(1, 3), NOW_MS)
+    ingest.append(engine, authority(), "a", chain.batch(1, 3), NOW_MS)
     with engine.connect() as connection:
         (one,) = query.session(connection, ulid(11))["operations_list"]
     assert (one["outcome"], one["status"]) == ("denied", "403")

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqlalchemy import Engine
 
+from agent.collector.authority import Authority, open_authority
 from agent.collector.store import add_host, open_store, store_url
+from agent.collector.tokens import utc_now
 from agent.model.audit import AuditEvent, Heartbeat
 from agent.pb import collector_pb2 as pb
 from agent.reporter.encoding import Stamp, serialize_records
@@ -48,8 +52,16 @@ def beats(count: int) -> Chain:
     return made
 
 
+@cache
+def authority() -> Authority:
+    """The one that every store of these tests is signed by."""
+    with TemporaryDirectory() as folder:
+        return open_authority(Path(folder), utc_now())
+
+
 def store(directory: Path, hosts: Sequence[str] = ("a",)) -> Engine:
     """A new store with these hosts (ids are names)."""
+    (directory / "ca.pem").write_bytes(authority().ca_pem)
     engine = open_store(store_url(directory))
     with engine.begin() as connection:
         for host in hosts:

@@ -14,7 +14,7 @@ from agent.collector.store import Head, open_store, store_url
 from agent.collector.verify import verify
 from agent.model.audit import Heartbeat
 from agent.pb import collector_pb2 as pb
-from tests.unit.collector.chains import NOW_MS, beats, store
+from tests.unit.collector.chains import NOW_MS, authority, beats, store
 
 
 @pytest.fixture
@@ -25,7 +25,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def append(engine: Engine, batch: pb.Upload.Batch, host: str = "a") -> Head:
-    return ingest.append(engine, host, batch, NOW_MS)
+    signed = ingest.append(engine, authority(), host, batch, NOW_MS)
+    assert signed.is_signed_by(authority().ca_key.public_key())
+    return Head(signed.seq, signed.hash)
 
 
 def counted(engine: Engine, host: str = "a") -> int:
@@ -40,7 +42,7 @@ def test_a_batch_is_appended_and_its_end_acknowledged(engine: Engine) -> None:
     assert append(engine, chain.batch(1, 3)) == Head(3, chain.hashes[3])
     assert append(engine, chain.batch(4, 5)) == Head(5, chain.hashes[5])
     with engine.connect() as connection:
-        assert all(report.intact for report in verify(connection))
+        assert all(report.intact for report in verify(connection, authority().ca_key.public_key()))
 
 
 @settings(max_examples=20)  # each makes a store
@@ -135,10 +137,13 @@ def test_a_declared_gap_is_kept_and_the_chain_goes_on(engine: Engine) -> None:
     chain = beats(10)
     append(engine, chain.batch(1, 3))
     gap = pb.Upload.Gap(first_seq=4, next_seq=7, previous_hash=chain.hashes[6], detail="quarantine")
-    assert ingest.skip(engine, "a", gap, NOW_MS) == Head(6, chain.hashes[6])
+    head = ingest.skip(engine, authority(), "a", gap, NOW_MS)
+    assert (head.seq, head.hash) == (6, chain.hashes[6])
     append(engine, chain.batch(7, 10))
     with engine.connect() as connection:
-        report = next(one for one in verify(connection) if one.host_id == "a")
+        report = next(
+            one for one in verify(connection, authority().ca_key.public_key()) if one.host_id == "a"
+        )
     assert (report.intact, report.gaps, report.records, report.last_seq) == (True, 1, 7, 10)
 
 
@@ -148,17 +153,17 @@ def test_a_gap_begins_where_the_chain_ends(engine: Engine) -> None:
     for first, following in ((3, 9), (8, 9), (6, 5)):
         gap = pb.Upload.Gap(first_seq=first, next_seq=following, previous_hash=bytes(32))
         with pytest.raises(Refusal):
-            ingest.skip(engine, "a", gap, NOW_MS)
+            ingest.skip(engine, authority(), "a", gap, NOW_MS)
 
 
 def test_a_rollback_is_refused_at_hello(engine: Engine) -> None:
     """A host whose spool ends before what is held is refused; at the same end it is welcome."""
     append(engine, beats(5).batch(1, 5))
     with pytest.raises(Refusal) as refused:
-        ingest.greet(engine, "a", pb.Upload.Hello(host_name="a", last_seq=4), NOW_MS)
+        ingest.greet(engine, authority(), "a", pb.Upload.Hello(host_name="a", last_seq=4), NOW_MS)
     assert refused.value.kind == "rollback"
     hello = pb.Upload.Hello(host_name="a", last_seq=5)
-    assert ingest.greet(engine, "a", hello, NOW_MS).seq == 5
+    assert ingest.greet(engine, authority(), "a", hello, NOW_MS).seq == 5
 
 
 def test_a_stranger_is_refused(engine: Engine) -> None:

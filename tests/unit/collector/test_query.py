@@ -22,7 +22,7 @@ from agent.model.flow import Unattributed
 from agent.model.ids import LeaseId, RunId, SessionId
 from agent.model.lease import LeaseState
 from agent.model.reason import Reason
-from tests.unit.collector.chains import NOW_MS, Chain, store
+from tests.unit.collector.chains import NOW_MS, Chain, authority, store
 from tests.unit.reporter.events import (
     TARGET,
     denied,
@@ -59,7 +59,7 @@ def lease(state: LeaseState) -> LeaseChanged:
 
 
 def send(engine: Engine, host: str, chain: Chain) -> None:
-    ingest.append(engine, host, chain.batch(1, len(chain.records)), NOW_MS)
+    ingest.append(engine, authority(), host, chain.batch(1, len(chain.records)), NOW_MS)
 
 
 def ids(rows: list[query.Row]) -> list[str]:

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.collector.authority import AuthorityError, host_id_of, open_authority
+from agent.collector.authority import AuthorityError, open_authority
 from agent.collector.enrollment import EnrollmentRefused, join
 from agent.collector.service import (
     HANDSHAKE_TIMEOUT_S,
@@ -23,6 +23,7 @@ from agent.collector.service import (
 )
 from agent.collector.tokens import create_token, utc_now
 from agent.pb import collector_pb2 as pb
+from agent.spool.checkpoint import host_id_of
 from tests.servers.collector import Collector, running_collector
 from tests.unit.collector.chains import beats
 

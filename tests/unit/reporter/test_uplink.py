@@ -1,7 +1,10 @@
 """From the spool to a real collector: at least once, in order, and never another history."""
 
 import asyncio
+import dataclasses
+import json
 import shutil
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,8 +12,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvloop
+from sqlalchemy import select
 
+from agent.collector import checkpoints
+from agent.collector.authority import load_authority, open_authority, server_pair
+from agent.collector.schema import hosts
+from agent.collector.service import Service
+from agent.collector.store import FILE_NAME, Head, open_store, store_url
+from agent.collector.tokens import utc_now
 from agent.ipc.messages import ReporterState
+from agent.model.audit import Alarm
+from agent.pb import audit_pb2
+from agent.spool.recovery import Recovered, payloads, recover
 from tests.servers.collector import Collector, running_collector
 from tests.servers.reporter import USER, Reporter, running_reporter
 from tests.unit.reporter.events import finished, intended, session_opened
@@ -156,6 +169,107 @@ def test_a_rewritten_past_is_refused_and_says_so() -> None:
             await until(reporter, lambda state: "rewrite" in state.detail)
             assert host(collector)["seq"] == state.last_seq
             assert all(row["intact"] for row in collector.ask("verify"))
+
+    uvloop.run(scenario())
+
+
+def recovered(reporter: Reporter) -> Recovered:
+    """What a copy of the spool holds: reading writes, and we are another user."""
+    copy = reporter.folder / f"copy-{uuid.uuid4()}"
+    shutil.copytree(reporter.spool, copy)
+    return recover(copy)
+
+
+def alarms(reporter: Reporter) -> list[str]:
+    """Details of the refused uploads in the spool."""
+    found = []
+    for segment in recovered(reporter).segments:
+        for payload in payloads(segment):
+            record = audit_pb2.Record.FromString(payload)
+            if record.alarmed.alarm == Alarm.UPLOAD_REFUSED:
+                found.append(record.alarmed.detail)
+    return found
+
+
+def test_a_collector_that_was_set_back_is_refused_and_nothing_is_deleted() -> None:
+    """Its store is replaced by an older copy: no upload, an alarm, and all records stay.
+
+    By the copy alone `verify` finds nothing, with the host's head it names the first lost record.
+    When the head is moved away, as advised, the upload goes on, and the loss is a marked gap.
+    """
+
+    async def scenario() -> None:
+        async with pair_of_both() as (reporter, collector):
+            await send(reporter, 1, 20)
+            await until(reporter, emptied)
+            collector.stop()
+            old = collector.folder / "old.sqlite3"
+            shutil.copy(collector.state_dir / FILE_NAME, old)
+            collector.start()
+            await send(reporter, 100, 300)
+            held = (await until(reporter, emptied)).acknowledged_seq
+            was = host(collector)["seq"]
+            collector.stop()
+            await until(reporter, lambda state: not state.connected)
+            shutil.copy(old, collector.state_dir / FILE_NAME)
+            back = host(collector)["seq"]
+            await send(reporter, 1_000, 20)
+            before = (await reporter.status()).spool_bytes
+            collector.start()
+            state = await until(reporter, lambda state: "went back" in state.detail)
+            assert "move it away" in state.detail
+            assert (state.connected, state.spool_bytes >= before) == (False, True)
+            assert (was >= held, host(collector)["seq"]) == (True, back)
+            await reporter.drain()
+            assert any("went back" in one for one in alarms(reporter))
+            assert recovered(reporter).next_seq > held + 60
+            check_offline(collector, reporter, back)
+            (reporter.spool / "checkpoint").rename(reporter.folder / "checkpoint.before")
+            await reporter.start()
+            await until(reporter, emptied)
+            assert (host(collector)["gaps"], host(collector)["seq"] > held) == (1, True)
+
+    uvloop.run(scenario())
+
+
+def check_offline(collector: Collector, reporter: Reporter, back: int) -> None:
+    words = ("verify", "--json", "--state-dir", str(collector.state_dir))
+    assert collector.command(*words).returncode == 0
+    done = collector.command(*words, "--checkpoint", str(reporter.spool / "checkpoint"))
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["bad_seq"] == back + 1
+
+
+def test_a_collector_with_another_key_is_refused() -> None:
+    """The certificates are right, the signatures are another key's: not greeted, nothing taken."""
+
+    async def scenario() -> None:
+        async with pair_of_both() as (reporter, collector):
+            await send(reporter, 1, 20)
+            held = (await until(reporter, emptied)).acknowledged_seq
+            collector.stop()
+            await until(reporter, lambda state: not state.connected)
+            await send(reporter, 100, 20)
+            real = load_authority(collector.state_dir)
+            other = open_authority(collector.folder / "other", utc_now())
+            engine = open_store(store_url(collector.state_dir))
+            with engine.begin() as connection:  # the thief signs anew what it took
+                ((host_id, seq, digest),) = connection.execute(
+                    select(hosts.c.host_id, hosts.c.seq, hosts.c.hash)
+                ).all()
+                checkpoints.keep(connection, other, host_id, Head(seq, digest), 1)
+            service = Service(
+                engine,
+                dataclasses.replace(real, ca_key=other.ca_key),
+                server_pair(collector.state_dir),
+            )
+            await service.start(collector.address, "127.0.0.1:0")
+            state = await until(reporter, lambda state: "not signed for this host" in state.detail)
+            assert (state.connected, state.acknowledged_seq) == (False, held)
+            await service.stop()
+            engine.dispose()
+            await reporter.drain()
+            assert any("not signed for this host" in one for one in alarms(reporter))
 
     uvloop.run(scenario())
 
