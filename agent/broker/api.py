@@ -13,6 +13,7 @@ from agent.broker.loops import LiveRun, Loops, RunRefused
 from agent.broker.peer import Peer
 from agent.broker.policies import Policies
 from agent.broker.recorder import Recorder
+from agent.broker.run_keys import RunKeys
 from agent.broker.server import Connection
 from agent.broker.sessions import Sessions
 from agent.config.daemon import Daemon
@@ -240,6 +241,7 @@ class Parts:
         leases: Leases,
         loops: Loops,
         ca: HostCa,
+        run_keys: RunKeys,
     ) -> None:
         self.policies = policies
         self.recorder = recorder
@@ -247,6 +249,7 @@ class Parts:
         self.leases = leases
         self.loops = loops
         self.ca = ca
+        self.run_keys = run_keys
         self.reporter: Endpoint | None = None
         self.workers: dict[str, Endpoint] = {}
 

@@ -20,6 +20,7 @@ from agent.broker.loops import Loops
 from agent.broker.memory import lock_memory
 from agent.broker.policies import Policies
 from agent.broker.recorder import Recorder
+from agent.broker.run_keys import RunKeys
 from agent.broker.server import Server, listen
 from agent.broker.sessions import Sessions
 from agent.broker.sources import BrokerClient, systemd_credentials
@@ -102,6 +103,7 @@ class Broker:
             leases=leases,
             loops=loops,
             ca=ca,
+            run_keys=RunKeys(os.urandom(32)),
         )
         with contextlib.suppress(PolicyError):  # nothing is allowed until it is repaired
             self._reload()

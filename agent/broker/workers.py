@@ -5,6 +5,8 @@ import logging
 from collections.abc import Awaitable
 from typing import assert_never
 
+import msgspec
+
 from agent.broker import grants
 from agent.broker.api import Parts
 from agent.broker.ca import LeafRefused
@@ -84,7 +86,10 @@ async def authorize(parts: Parts, worker: str, session_id: SessionId) -> Message
         return grants.authorize(parts.policies, attribution, None, RunState.ENDED, 0)
     answer = grants.authorize(parts.policies, attribution, live.run, live.state, live.expires_ms)
     session.grant = answer.grant
-    return answer
+    if answer.grant is None:
+        return answer
+    key = parts.run_keys.of(attribution.run_id, answer.grant.target.name)
+    return msgspec.structs.replace(answer, run_key=key)
 
 
 async def take_lease(parts: Parts, worker: str, session_id: SessionId) -> Message:

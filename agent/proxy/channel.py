@@ -119,6 +119,11 @@ class Channel(asyncio.Protocol):
     # the owner's calls
 
     @property
+    def established(self) -> bool:
+        """Whether what its layer does first is done."""
+        return True
+
+    @property
     def open(self) -> bool:
         """Whether it is connected, and nobody began to close it."""
         return self.transport is not None and not self._closing

@@ -12,16 +12,21 @@ import logging
 from typing import assert_never
 
 from agent.model.audit import OperationDenied, OperationFinished, OperationIntended, Outcome
+from agent.model.credential import ClientCertificate
 from agent.model.ids import OperationId, RuleId
 from agent.model.lease import Lease
 from agent.model.reason import Reason
+from agent.model.sql import Classified
 from agent.model.verdict import Deny, Verdict
 from agent.policy.evaluate import evaluate
 from agent.proxy.channel import FLUSH_S, HOLD_PRESSURE, HOLD_RELAY, Channel
 from agent.proxy.leases import take_lease
+from agent.proxy.leaves import NoLeaf
 from agent.proxy.pool import PoolKey, Upstream
 from agent.proxy.services import Services
 from agent.proxy.session import Session, State
+from agent.proxy.texts import Texts
+from agent.proxy.upgrade import hand_over, secure_downstream, server_end_point
 from agent.proxy.upstream import Unreachable
 from agent.runtime.clock import monotonic_ns, unix_ms
 from agent.wire.commands import (
@@ -52,7 +57,9 @@ from agent.wire.events import (
     Recorded,
     RecordFailed,
     Started,
+    TextClassified,
     TimedOut,
+    TlsStarted,
     UpstreamFailed,
     UpstreamOpened,
 )
@@ -76,8 +83,14 @@ class Driver:
     """Owner of a session's two channels."""
 
     def __init__(
-        self, services: Services, session: Session, relay: Relay, downstream: Channel
+        self,
+        services: Services,
+        session: Session,
+        relay: Relay,
+        downstream: Channel,
+        alpn: tuple[str, ...],
     ) -> None:
+        """alpn: what the protocol is called in TLS; the first is what we ask of the upstream."""
         if session.grant is None:
             raise AssertionError("a session without a grant has no relay")
         self._services = services
@@ -96,6 +109,8 @@ class Driver:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._intents: dict[OperationId, bool] = {}  # intended, not finished → told to the relay
         self._tasks: set[asyncio.Task[None]] = set()
+        self._alpn = alpn
+        self._texts = Texts(services.classifier, self._classified)
         self._draining = False
         self._flush_s = FLUSH_S
         self.finished = False
@@ -118,7 +133,9 @@ class Driver:
 
     def ended(self, channel: Channel, *, clean: bool) -> None:
         """See channel.Owner. An answer that was cut off must not pass for a complete one."""
-        if clean or channel.side is Side.DOWNSTREAM:
+        if channel.side is Side.DOWNSTREAM and not channel.established:
+            self.end(Reason.TLS_FAILED)
+        elif clean or channel.side is Side.DOWNSTREAM:
             self._feed(Eof(channel.side))
         else:
             self._feed(UpstreamFailed(Reason.UPSTREAM_CLOSED, "the upstream was cut off"))
@@ -229,12 +246,15 @@ class Driver:
                 self._release(side)
             case RecordDenied():
                 self._record_denied(command)
-            case StartTls() | Classify():
-                raise AssertionError("no protocol of this version asks for it")
+            case Classify(dialect, text):
+                self._texts.classify(dialect, text)
+            case StartTls(side):
+                self._flush()
+                self._spawn(self._secure_downstream() if side is DOWN else self._secure_upstream())
             case RequestLease():
                 self._spawn(self._request_lease(command))
-            case OpenUpstream():
-                self._open_upstream()
+            case OpenUpstream(clear):
+                self._open_upstream(clear=clear)
             case CloseUpstream(reusable):
                 self._flush()
                 self._leave_upstream(reusable=reusable)
@@ -383,19 +403,20 @@ class Driver:
             self.session.become(State.LEASED)
         self._feed(Leased(answer))
 
-    def _open_upstream(self) -> None:
+    def _open_upstream(self, *, clear: bool) -> None:
         self._leave_upstream(reusable=False)
         self._upstream_key = None
-        if self._lease is not None or self._target.shape is None:
+        if not clear and (self._lease is not None or self._target.shape is None):
             pooled = self._services.pool.take(self._pool_key())
             if pooled is not None:
                 self._opened(pooled)
                 return
-        self._spawn(self._dial())
+        self._spawn(self._dial(clear=clear))
 
-    async def _dial(self) -> None:
+    async def _dial(self, *, clear: bool) -> None:
+        dialler = self._services.dialler
         try:
-            upstream = await self._services.dialler.open(self._target)
+            upstream = await dialler.open(self._target, self._alpn[:1], clear=clear)
         except Unreachable as error:
             self._feed(UpstreamFailed(error.reason, error.detail))
             return
@@ -406,13 +427,67 @@ class Driver:
         if not self._feeding:
             self._turn()
 
+    async def _secure_downstream(self) -> None:
+        """Put TLS between us and the loop: what was read so far was in clear."""
+        clear = self._downstream
+        clear.hold(HOLD_RELAY)
+        try:
+            channel = await secure_downstream(
+                self._services.leaves,
+                self._target.host,
+                self._alpn,
+                self.session.run_id,
+                self,
+                lambda: self._feed(TlsStarted(Side.DOWNSTREAM)),
+            )
+        except NoLeaf as error:
+            logger.warning("session %s: %s", self.session.session_id, error)
+            self.end(Reason.TLS_FAILED)
+            return
+        if not self.finished:
+            self._downstream = channel
+            hand_over(clear, channel)
+
+    async def _secure_upstream(self) -> None:
+        """Put TLS between us and the server, and verify it."""
+        before = self._upstream
+        if before is None:
+            self._feed(UpstreamFailed(Reason.UPSTREAM_CLOSED, "there is no upstream any more"))
+            return
+        credential = None if self._lease is None else self._lease.credential
+        certificate = credential if isinstance(credential, ClientCertificate) else None
+        dialler = self._services.dialler
+        try:
+            upstream = await dialler.secure(
+                before.channel, self._target, self._alpn[:1], certificate
+            )
+        except Unreachable as error:
+            self._feed(UpstreamFailed(error.reason, error.detail))
+            return
+        if self.finished or self._upstream is not before:
+            upstream.channel.abort()
+            return
+        upstream.address = before.address
+        binding = server_end_point(upstream.channel)
+        self._take_upstream(upstream, TlsStarted(Side.UPSTREAM, binding))
+        if not self._feeding:
+            self._turn()
+
+    def _classified(self, text: str, classified: Classified) -> None:
+        """Tell the relay, in this turn or in one of its own."""
+        self._feed(TextClassified(text, classified))
+
     def _opened(self, upstream: Upstream) -> None:
+        encrypted = upstream.channel.encrypted
+        self._take_upstream(
+            upstream, UpstreamOpened(upstream.address, encrypted, reused=upstream.reused)
+        )
+
+    def _take_upstream(self, upstream: Upstream, opened: UpstreamOpened | TlsStarted) -> None:
         self._upstream = upstream
         channel = upstream.channel
         channel.owner = self
-        self._events.append(
-            UpstreamOpened(upstream.address, channel.encrypted, reused=upstream.reused)
-        )
+        self._events.append(opened)
         if upstream.early:
             self._events.append(Data(Side.UPSTREAM, upstream.early))
             upstream.early = b""

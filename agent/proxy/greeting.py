@@ -5,6 +5,7 @@ the upstream is verified before a credential is used (OpenUpstream comes before 
 """
 
 import asyncio
+import os
 from typing import assert_never, cast
 
 from agent.ipc.messages import Authorized
@@ -14,7 +15,7 @@ from agent.model.reason import Reason
 from agent.protocols.http1.answers import Refusal, serialize_answer
 from agent.proxy.channel import NOBODY, Channel
 from agent.proxy.driver import Driver
-from agent.proxy.leaves import ALPN, NoLeaf
+from agent.proxy.leaves import NoLeaf
 from agent.proxy.relays import SPECS
 from agent.proxy.secure import (
     ACCESS_DENIED,
@@ -30,12 +31,12 @@ from agent.proxy.upstream import is_literal
 from agent.runtime.clock import fresh_ulid
 from agent.wire.clienthello import ClientHello, NeedMore
 from agent.wire.detect import ClearHttp, Unknown, detect
-from agent.wire.relay import RelayContext
+from agent.wire.relay import ProtocolSpec, RelayContext
 from agent.wire.side import Side
 from agent.wire.tls import TlsEngine
 
+HANDSHAKE = b"\x16"  # how a TLS record with a ClientHello begins
 GREETING_TIMEOUT_S = 10.0  # to the first bytes, and to the end of the TLS handshake
-SPOKEN = frozenset(name.encode() for name in ALPN)
 
 
 def new_operation_id() -> OperationId:
@@ -48,6 +49,20 @@ def names_target(hello: ClientHello, host: str) -> bool:
     if hello.server_name is None:
         return is_literal(host)
     return hello.server_name.lower().removesuffix(".") == host
+
+
+def speaks(spec: ProtocolSpec | None, asked: tuple[bytes, ...]) -> bool:
+    """Whether the target's protocol is among what a ClientHello asks for (RFC 7301)."""
+    if spec is None:
+        return False
+    if not asked:
+        return not spec.alpn_required
+    return any(name.encode() in asked for name in spec.alpn)
+
+
+def _in_band_tls(grant: Grant) -> bool:
+    spec = SPECS.get(grant.target.protocol)
+    return spec is not None and spec.in_band_tls
 
 
 class Greeting(asyncio.Protocol):
@@ -126,6 +141,11 @@ class Greeting(asyncio.Protocol):
     # the decision
 
     def _look(self) -> None:
+        grant = self.session.grant
+        if grant is not None and self._first[:1] != HANDSHAKE and _in_band_tls(grant):
+            self._decided = True
+            self._clear()
+            return
         found = detect(self._first)
         match found:
             case NeedMore():
@@ -175,18 +195,18 @@ class Greeting(asyncio.Protocol):
             self._refuse(alert(UNRECOGNIZED_NAME if unlisted else ACCESS_DENIED), reason)
         elif not names_target(hello, grant.target.host):
             self._refuse(alert(UNRECOGNIZED_NAME), Reason.DESTINATION_MISMATCH)
-        elif hello.alpn and SPOKEN.isdisjoint(hello.alpn):
+        elif not speaks(SPECS.get(grant.target.protocol), hello.alpn):
             self._refuse(alert(NO_APPLICATION_PROTOCOL), Reason.PROTOCOL_UNKNOWN)
         else:
             self._pause()
             self._task = self._event_loop.create_task(self._intercept(grant))
 
     async def _intercept(self, grant: Grant) -> None:
-        name = grant.target.host
+        name, alpn = grant.target.host, SPECS[grant.target.protocol].alpn
         try:
-            context = self._services.leaves.ready(name)
+            context = self._services.leaves.ready(name, alpn)
             if context is None:
-                context = await self._services.leaves.mint(name, self.session.run_id)
+                context = await self._services.leaves.mint(name, alpn, self.session.run_id)
         except NoLeaf:
             self._refuse(alert(INTERNAL_ERROR), Reason.TLS_FAILED)
             return
@@ -223,8 +243,14 @@ class Greeting(asyncio.Protocol):
             self.cut(Reason.PROTOCOL_UNKNOWN)
             return
         self._stop()
-        relay = spec.relay(RelayContext(self.session.session_id, grant.target, new_operation_id))
-        driver = Driver(self._services, self.session, relay, channel)
+        context = RelayContext(
+            self.session.session_id,
+            grant.target,
+            new_operation_id,
+            os.urandom,
+            self._answer.run_key,
+        )
+        driver = Driver(self._services, self.session, spec.relay(context), channel, spec.alpn)
         self._services.sessions.replace(self, driver)
         driver.start(tls_name, first)
 

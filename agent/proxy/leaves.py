@@ -7,6 +7,7 @@ import asyncio
 import os
 import ssl
 from collections import OrderedDict
+from collections.abc import Callable
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,7 +24,32 @@ SIGN_TIMEOUT_S = 5.0
 MINTED_A_MINUTE_MAX = 60  # new names for one run in a minute; one past it gets no certificate
 RUNS_COUNTED_MAX = 4_096
 MINUTE_NS = 60_000_000_000
-ALPN = ("http/1.1", "http/1.0")  # in our order; a client that offers none of them is refused
+Wanted = tuple[str, tuple[str, ...]]  # the name, and the protocols in our order
+
+
+def load_chain(context: ssl.SSLContext, pem: bytes) -> None:
+    """Give a context its key and certificates: load_cert_chain reads files; this has no name.
+
+    Raises:
+        ssl.SSLError: they are of no use.
+    """
+    descriptor = os.memfd_create("chain", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _names(name: str) -> Callable[[object, str | None, object], int | None]:
+    """Refuse a handshake that asks for another name; without SNI the flow's address decides."""
+
+    def check(_sock: object, asked: str | None, _context: object) -> int | None:
+        if asked is None or asked.lower().removesuffix(".") == name:
+            return None
+        return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+    return check
 
 
 class NoLeaf(Exception):
@@ -44,63 +70,60 @@ class Leaves:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        self._contexts: OrderedDict[str, tuple[ssl.SSLContext, int]] = OrderedDict()
-        self._minting: dict[str, asyncio.Task[ssl.SSLContext]] = {}
+        self._contexts: OrderedDict[Wanted, tuple[ssl.SSLContext, int]] = OrderedDict()
+        self._minting: dict[Wanted, asyncio.Task[ssl.SSLContext]] = {}
         self._minted: OrderedDict[RunId, tuple[int, int]] = OrderedDict()
 
-    def ready(self, name: str) -> ssl.SSLContext | None:
+    def ready(self, name: str, alpn: tuple[str, ...]) -> ssl.SSLContext | None:
         """Return the context of a name when there is a fresh one."""
-        entry = self._contexts.get(name)
+        entry = self._contexts.get((name, alpn))
         if entry is None or entry[1] - unix_ms() < RENEW_BEFORE_MS:
             return None
-        self._contexts.move_to_end(name)
+        self._contexts.move_to_end((name, alpn))
         return entry[0]
 
-    async def mint(self, name: str, run_id: RunId) -> ssl.SSLContext:
+    async def mint(self, name: str, alpn: tuple[str, ...], run_id: RunId) -> ssl.SSLContext:
         """Have a leaf signed, once for all who ask meanwhile.
 
         Raises:
             NoLeaf: the broker refuses or is away, or the run asked for too many names.
         """
-        task = self._minting.get(name)
+        wanted = (name, alpn)
+        task = self._minting.get(wanted)
         if task is None:
             self._count(run_id)
-            task = asyncio.get_running_loop().create_task(self._mint(name))
-            self._minting[name] = task
-            task.add_done_callback(lambda _: self._minting.pop(name, None))
+            task = asyncio.get_running_loop().create_task(self._mint(wanted))
+            self._minting[wanted] = task
+            task.add_done_callback(lambda _: self._minting.pop(wanted, None))
         return await asyncio.shield(task)
 
-    async def _mint(self, name: str) -> ssl.SSLContext:
+    async def _mint(self, wanted: Wanted) -> ssl.SSLContext:
+        name, alpn = wanted
         try:
             signed = await self._peers.require_broker().request(
                 SignLeaf(name, self._public_der), LeafSigned, timeout_s=SIGN_TIMEOUT_S
             )
-            context = self._context(signed.chain_pem)
+            context = self._context(signed.chain_pem, name, alpn)
         except RequestFailed as error:
             raise NoLeaf(f"the broker signs no certificate: {error}") from error
         except (PeerGone, TimeoutError) as error:
             raise NoLeaf("the broker does not answer") from error
         except ssl.SSLError as error:
             raise NoLeaf("the broker's certificate is of no use") from error
-        self._contexts[name] = (context, signed.not_after_ms)
-        self._contexts.move_to_end(name)
+        self._contexts[wanted] = (context, signed.not_after_ms)
+        self._contexts.move_to_end(wanted)
         if len(self._contexts) > LEAVES_MAX:
             self._contexts.popitem(last=False)
         return context
 
-    def _context(self, chain_pem: bytes) -> ssl.SSLContext:
+    def _context(self, chain_pem: bytes, name: str, alpn: tuple[str, ...]) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
         context.num_tickets = 0  # no session outlives its connection
-        context.set_alpn_protocols(ALPN)
-        # load_cert_chain reads files only; this one never has a name
-        descriptor = os.memfd_create("leaf", os.MFD_CLOEXEC)
-        try:
-            os.write(descriptor, self._key_pem + chain_pem)
-            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-        finally:
-            os.close(descriptor)
+        context.set_alpn_protocols(alpn)
+        context.sni_callback = _names(name)
+        load_chain(context, self._key_pem + chain_pem)
         return context
 
     def _count(self, run_id: RunId) -> None:

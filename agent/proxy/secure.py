@@ -34,6 +34,15 @@ class SecureChannel(Channel):
         self._on_secured = on_secured
         self.fault: TlsFailed | None = None
 
+    @property
+    def established(self) -> bool:
+        """Whether the handshake is complete."""
+        return self._engine.established
+
+    def peer_certificate(self) -> bytes | None:
+        """Return the peer's certificate in DER."""
+        return self._engine.peer_certificate()
+
     def adopt(self, transport: asyncio.Transport) -> None:
         """See Channel: the handshake begins."""
         super().adopt(transport)

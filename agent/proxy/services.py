@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from agent.proxy.classifier import Classifier
 from agent.proxy.dial import Dialler
 from agent.proxy.leaves import Leaves
 from agent.proxy.peers import Peers
@@ -20,3 +21,4 @@ class Services:
     pool: Pool
     dialler: Dialler
     leaves: Leaves
+    classifier: Classifier

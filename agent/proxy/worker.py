@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import logging
+import os
 import resource
+import signal
 import socket
 from collections.abc import Coroutine
 
@@ -12,6 +14,7 @@ from agent.ipc.endpoint import Endpoint, PeerGone, Received
 from agent.ipc.messages import CutRun, Durable, Listeners, PolicyNames, SessionEnded, SpoolState
 from agent.model.audit import SessionClosed
 from agent.model.reason import Reason
+from agent.proxy import classifier
 from agent.proxy.accept import Acceptor
 from agent.proxy.arrival import Arrivals
 from agent.proxy.dial import Dialler
@@ -20,6 +23,7 @@ from agent.proxy.leaves import Leaves
 from agent.proxy.peers import Peers
 from agent.proxy.pool import IDLE_MAX, Pool
 from agent.proxy.recorder import Recorder
+from agent.proxy.relays import SPECS
 from agent.proxy.resolver import Resolver
 from agent.proxy.services import Services
 from agent.proxy.session import Session
@@ -44,6 +48,9 @@ class Worker:
         descriptors = allow_descriptors()
         self._connections_max = connections_max(descriptors)
         self._idle_max = idle_max(descriptors)
+        self._expendable = classifier.start(
+            {name: spec.classify for name, spec in SPECS.items() if spec.classify is not None}
+        )
         self._serving: set[asyncio.Task[None]] = set()
         self._draining = False
         self._idle = asyncio.Event()
@@ -58,6 +65,7 @@ class Worker:
             Pool(self._idle_max),
             Dialler(DialRules(frozenset({self._config.proxy_port, self._config.dns_port}))),
             Leaves(peers),
+            classifier.Classifier(self._expendable, self._classifier_gone),
         )
         self._arrivals = Arrivals(self._services)
         self._acceptor = Acceptor(self._take)
@@ -119,6 +127,7 @@ class Worker:
         except TimeoutError:
             self._services.sessions.cut_all(Reason.DRAINING)
         self._services.pool.close()
+        self._services.classifier.close()
         await self._services.recorder.settle()
 
     def _take(self, sock: socket.socket) -> None:
@@ -185,6 +194,12 @@ class Worker:
         broker.close()
         self._services.sessions.cut_all(Reason.INTERNAL)
         self._services.pool.close()
+
+    def _classifier_gone(self) -> None:
+        """Nothing can be classified any more: end, and be started anew."""
+        if not self._draining:
+            logger.error("the classifier's keeper is gone")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _reporter_gone(self, why: str) -> None:
         logger.warning("reporter: %s", why)

@@ -91,7 +91,7 @@ class Bench:
         self.recorder.wired(cast("Endpoint", self.reporter))
         services = Services(
             cast("Any", None), self.recorder, Sessions(lambda *_: None), Pool(),
-            cast("Any", None), cast("Any", None),
+            cast("Any", None), cast("Any", None), cast("Any", None),
         )  # fmt: skip
         one = target(ca_pem=authority.pem)
         run_id, session_id = RunId(fresh_ulid()), SessionId(fresh_ulid())
@@ -117,7 +117,7 @@ class Bench:
         self.server_end = TlsEngine(context)
         self._handshakes()
         relay = SPECS["http"].relay(RelayContext(session_id, one, new_operation_id))
-        self.driver = Driver(services, session, relay, cast("Channel", self.down))
+        self.driver = Driver(services, session, relay, cast("Channel", self.down), ("http/1.1",))
         self.driver._lease = Lease(
             LeaseId(fresh_ulid()), run_id, TargetName("api"),
             Bearer(Secret(b"the-token-of-the-lease")), 0, False,

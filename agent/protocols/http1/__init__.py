@@ -9,4 +9,5 @@ SPEC = ProtocolSpec(
     name=NAME,
     accepts=(Shape.BEARER, Shape.BASIC, Shape.HEADER, Shape.QUERY_PARAMETER),
     relay=HttpRelay,
+    alpn=("http/1.1", "http/1.0"),  # `curl -0` asks for the second alone
 )

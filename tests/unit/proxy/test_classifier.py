@@ -1,0 +1,121 @@
+"""Texts and their classes."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from agent.model.sql import Classified, Effect, Relation, Statement, unknown
+from agent.proxy import classifier
+from agent.proxy.classifier import BUSY, CRASHED, KEPT_MAX, TOO_MUCH, WAITING_MAX, Classifier
+from agent.proxy.texts import Texts
+
+
+def classify(text: str) -> Classified:
+    """Read, or die, or say too much."""
+    if text.startswith("die"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    relation = Relation("", "t" * 100)
+    many = 4_000 if text.startswith("many") else 1
+    return Classified((Statement("SELECT", frozenset({Effect.READ}), (relation,) * many),), text)
+
+
+@asynccontextmanager
+async def running(on_gone: Callable[[], None] = lambda: None) -> AsyncIterator[Classifier]:
+    """Yield a classifier of the dialect "x"."""
+    one = Classifier(classifier.start({"x": classify}), on_gone)
+    yield one
+    one.close()
+
+
+def asked(one: Classifier, text: str) -> "asyncio.Future[Classified]":
+    """Ask."""
+    future: asyncio.Future[Classified] = asyncio.get_running_loop().create_future()
+    one.classify("x", text, future.set_result)
+    return future
+
+
+async def ask(one: Classifier, text: str) -> Classified:
+    """Ask and wait."""
+    async with asyncio.timeout(10):
+        return await asked(one, text)
+
+
+def test_a_text_is_classified_once() -> None:
+    """An answer is kept: the second time it is known at once."""
+
+    async def scenario() -> None:
+        async with running() as one:
+            assert one.known("x", "select 1") is None
+            first = await ask(one, "select 1")
+            assert first.statements[0].effects == {Effect.READ}
+            assert one.known("x", "select 1") is first
+            assert one.known("y", "select 1") is None
+
+    asyncio.run(scenario())
+
+
+def test_a_crash_is_the_worst_class() -> None:
+    """The text over which the process died is UNKNOWN, its neighbours are not."""
+
+    async def scenario() -> None:
+        async with running() as one:
+            flights = [asked(one, text) for text in ("before", "die", "after")]
+            before, died, after = [await flight for flight in flights]
+            assert died == unknown(CRASHED)
+            assert before.normalized == "before"
+            assert after.normalized == "after"
+
+    asyncio.run(scenario())
+
+
+def test_bounds() -> None:
+    """Too many names, too many waiting, too many kept: each has its answer."""
+
+    async def scenario() -> None:
+        async with running() as one:
+            assert await ask(one, "many names") == unknown(TOO_MUCH)
+            flights = [asked(one, f"text {number}") for number in range(WAITING_MAX + 1)]
+            assert [flight.done() for flight in flights[:2]] == [False, False]
+            assert await flights[-1] == unknown(BUSY)
+            assert (await flights[-2]).normalized == f"text {WAITING_MAX - 1}"
+            assert one.known("x", "text 0") is not None
+            for number in range(KEPT_MAX):
+                await asked(one, f"more {number}")
+            assert one.known("x", "text 0") is None
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_keeper_denies() -> None:
+    """Who waits when the keeper dies hears UNKNOWN, and the worker is told."""
+
+    async def scenario() -> None:
+        gone: list[bool] = []
+        async with running(lambda: gone.append(True)) as one:
+            os.kill(one._process.keeper_pid, signal.SIGKILL)
+            assert await ask(one, "select 1") == unknown(CRASHED)
+            assert gone == [True]
+            assert await ask(one, "select 2") == unknown(CRASHED)
+
+    asyncio.run(scenario())
+
+
+def test_a_sessions_answers_keep_their_order() -> None:
+    """A text that is known waits behind one that is not."""
+
+    async def scenario() -> None:
+        async with running() as one:
+            await ask(one, "known")
+            told: list[str] = []
+            texts = Texts(one, lambda text, _: told.append(text))
+            texts.classify("x", "known")
+            assert told == ["known"]
+            texts.classify("x", "new")
+            texts.classify("x", "known")
+            assert told == ["known"]
+            await ask(one, "one more, behind them")
+            assert told == ["known", "new", "known"]
+
+    asyncio.run(scenario())
