@@ -32,6 +32,7 @@ class PostgresOptions:
     read_only: bool = False  # sessions start, and stay, default_transaction_read_only
     settings: tuple[tuple[str, str], ...] = ()  # sent at startup: search_path, statement_timeout
     functions: tuple[tuple[str, Effect], ...] = ()  # "schema.name" or "name" → what it does
+    auth: tuple[str, ...] = ()  # logins that the upstream may ask for; empty: by the credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class SqlMatch:
 
     effects: frozenset[Effect] = frozenset()
     tables: tuple[str, ...] = ()  # "schema.name" or "name"
+    schemas: tuple[str, ...] = ()  # of the same tables
     columns: tuple[str, ...] = ()  # "table.column" or "column"
     functions: tuple[str, ...] = ()
     unbounded: bool | None = None
