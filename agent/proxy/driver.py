@@ -7,11 +7,9 @@ is answered by an event of a later turn.
 
 import asyncio
 import collections
-import functools
 import logging
 from typing import assert_never
 
-from agent.model.audit import OperationDenied, OperationFinished, OperationIntended, Outcome
 from agent.model.credential import ClientCertificate
 from agent.model.ids import OperationId, RuleId
 from agent.model.lease import Lease
@@ -20,6 +18,7 @@ from agent.model.sql import Classified
 from agent.model.verdict import Deny, Verdict
 from agent.policy.evaluate import evaluate
 from agent.proxy.channel import FLUSH_S, HOLD_PRESSURE, HOLD_RELAY, Channel
+from agent.proxy.intents import Intents
 from agent.proxy.leases import take_lease
 from agent.proxy.leaves import NoLeaf
 from agent.proxy.pool import PoolKey, Upstream
@@ -107,7 +106,7 @@ class Driver:
         self._down: list[bytes] = []
         self._up: list[bytes] = []
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._intents: dict[OperationId, bool] = {}  # intended, not finished → told to the relay
+        self._intents = Intents(services.recorder, session, session.grant.target, self._intended)
         self._tasks: set[asyncio.Task[None]] = set()
         self._alpn = alpn
         self._texts = Texts(services.classifier, self._classified)
@@ -182,7 +181,7 @@ class Driver:
         self._events.clear()
         self._leave_upstream(reusable=False)
         self._downstream.close(self._flush_s)
-        self._settle_intents(reason)
+        self._intents.settle(reason)
         self._lease = None
         self._services.sessions.closed(self, reason)
 
@@ -210,10 +209,9 @@ class Driver:
                     elif isinstance(command, Judge):
                         self._judge(command)
                     elif isinstance(command, RecordIntent):
-                        self._intend(command)
+                        self._intents.intend(command)
                     elif isinstance(command, RecordOutcome):
-                        self._intents.pop(command.finished.operation_id, None)
-                        self._services.recorder.record(command.finished)
+                        self._intents.finish(command.finished)
                     else:
                         self._perform_rare(command)
         except Exception:
@@ -245,7 +243,7 @@ class Driver:
             case Resume(side):
                 self._release(side)
             case RecordDenied():
-                self._record_denied(command)
+                self._intents.deny(command)
             case Classify(dialect, text):
                 self._texts.classify(dialect, text)
             case StartTls(side):
@@ -288,68 +286,8 @@ class Driver:
             verdict = evaluate(self._grant, command.operation)
         self._events.append(Judged(command.operation.operation_id, verdict))
 
-    def _intend(self, command: RecordIntent) -> None:
-        operation_id = command.operation.operation_id
-        self.session.operations += 1
-        self._intents[operation_id] = False
-        self._services.recorder.intend(
-            OperationIntended(
-                self.session.session_id,
-                self.session.run_id,
-                self.session.loop,
-                self._target.name,
-                command.operation,
-                command.rule,
-                command.lease_id,
-                self._target.durability,
-            ),
-            self._target.durability,
-            functools.partial(self._intended, operation_id),
-        )
-
-    def _intended(self, operation_id: OperationId, durable: bool) -> None:  # noqa: FBT001 - Answer
-        if self.finished or operation_id not in self._intents:
-            return
-        if durable:
-            self._intents[operation_id] = True
-            self._feed(Recorded(operation_id))
-        else:
-            self._feed(RecordFailed(operation_id))
-
-    def _record_denied(self, command: RecordDenied) -> None:
-        if self._intents.pop(command.operation.operation_id, None) is None:
-            self.session.operations += 1  # else it was counted when it was intended
-        self._services.recorder.record(
-            OperationDenied(
-                self.session.session_id,
-                self.session.run_id,
-                self.session.loop,
-                self._target.name,
-                command.operation,
-                command.rule,
-                command.reason,
-                command.explanation,
-                command.status,
-            )
-        )
-
-    def _settle_intents(self, reason: Reason) -> None:
-        """Give an outcome to what the relay left open: no intent of ours stays without one."""
-        for operation_id, told in self._intents.items():
-            self._services.recorder.record(
-                OperationFinished(
-                    self.session.session_id,
-                    operation_id,
-                    Outcome.ABORTED if told else Outcome.DENIED,
-                    reason,
-                    "",
-                    0,
-                    0,
-                    0,
-                    "",
-                )
-            )
-        self._intents.clear()
+    def _intended(self, operation_id: OperationId, *, durable: bool) -> None:
+        self._feed(Recorded(operation_id) if durable else RecordFailed(operation_id))
 
     def _set_timer(self, name: str, delay_s: float | None) -> None:
         running = self._timers.pop(name, None)

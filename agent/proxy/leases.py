@@ -77,6 +77,9 @@ async def take_lease(
         return LeaseRefused("the lease is of another run or target")
     if shape not in accepts:
         return LeaseRefused(f"the protocol cannot use a credential of shape {shape}")
+    if peers.was_cut(taken.lease_id):
+        return LeaseRefused("the lease was taken away meanwhile")
+    session.lease_id = taken.lease_id
     return Lease(
         taken.lease_id, taken.run_id, taken.target, credential, taken.expires_ms, taken.revocable
     )

@@ -78,6 +78,12 @@ class Pool:
             if key.run_id == run_id:
                 self._close(channel)
 
+    def drop_lease(self, lease_id: LeaseId) -> None:
+        """Close all that a lease's credential opened."""
+        for channel, (key, _, _) in tuple(self._idle.items()):
+            if key.lease_id == lease_id:
+                self._close(channel)
+
     def close(self) -> None:
         """Close all."""
         for channel in tuple(self._idle):

@@ -6,7 +6,7 @@ from enum import StrEnum
 from agent.model.audit import SessionClosed
 from agent.model.flow import Attribution
 from agent.model.grant import Grant
-from agent.model.ids import LoopName, RunId, SessionId
+from agent.model.ids import LeaseId, LoopName, RunId, SessionId
 from agent.model.reason import Reason
 
 
@@ -47,6 +47,7 @@ class Session:
     downstream_bytes: int = 0
     upstream_bytes: int = 0
     closed: SessionClosed | None = field(default=None)
+    lease_id: LeaseId | None = None  # the lease whose credential it has
 
     @property
     def session_id(self) -> SessionId:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.model.audit import SessionClosed
-from agent.model.ids import RunId
+from agent.model.ids import LeaseId, RunId
 from agent.model.reason import Reason
 from agent.proxy.session import Session
 from agent.runtime.clock import monotonic_ns
@@ -101,6 +101,18 @@ class Sessions:
             one.cut = reason
         for live in tuple(self._by_run.get(run_id, ())):
             live.cut(reason)
+
+    def cut_lease(self, run_id: RunId, lease_id: LeaseId, reason: Reason) -> None:
+        """End every session of the run that has this lease's credential."""
+        for live in tuple(self._by_run.get(run_id, ())):
+            if live.session.lease_id == lease_id:
+                live.cut(reason)
+
+    def drain_lease(self, run_id: RunId, lease_id: LeaseId) -> None:
+        """Let each session with this lease's credential end when nothing of it is under way."""
+        for live in tuple(self._by_run.get(run_id, ())):
+            if live.session.lease_id == lease_id:
+                live.drain()
 
     def cut_all(self, reason: Reason) -> None:
         """End every session now."""

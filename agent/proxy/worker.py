@@ -11,8 +11,17 @@ from collections.abc import Coroutine
 
 from agent.config.daemon import Daemon
 from agent.ipc.endpoint import Endpoint, PeerGone, Received
-from agent.ipc.messages import CutRun, Durable, Listeners, PolicyNames, SessionEnded, SpoolState
+from agent.ipc.messages import (
+    CutLease,
+    CutRun,
+    Durable,
+    Listeners,
+    PolicyNames,
+    SessionEnded,
+    SpoolState,
+)
 from agent.model.audit import SessionClosed
+from agent.model.ids import LeaseId, RunId
 from agent.model.reason import Reason
 from agent.proxy import classifier
 from agent.proxy.accept import Acceptor
@@ -171,10 +180,23 @@ class Worker:
             case CutRun(run_id, reason):
                 self._services.sessions.cut_run(run_id, reason)
                 self._services.pool.drop_run(run_id)
+            case CutLease(run_id, lease_id, reason, when_idle):
+                self._cut_lease(run_id, lease_id, reason, when_idle=when_idle)
             case PolicyNames(_, names):
                 self._resolver.names = Names.of(names)
             case message:
                 logger.error("the broker sent a %s", type(message).__name__)
+
+    def _cut_lease(
+        self, run_id: RunId, lease_id: LeaseId, reason: Reason, *, when_idle: bool
+    ) -> None:
+        services = self._services
+        if when_idle:
+            services.sessions.drain_lease(run_id, lease_id)
+        else:
+            services.peers.cut_lease(lease_id)
+            services.sessions.cut_lease(run_id, lease_id, reason)
+        services.pool.drop_lease(lease_id)
 
     def _from_reporter(self, received: Received) -> None:
         match received.message:

@@ -1,0 +1,97 @@
+"""The records of a session's operations: each intent gets one outcome, whatever happens."""
+
+import functools
+from typing import Protocol
+
+from agent.model.audit import OperationDenied, OperationFinished, OperationIntended, Outcome
+from agent.model.grant import Target
+from agent.model.ids import OperationId
+from agent.model.reason import Reason
+from agent.proxy.recorder import Recorder
+from agent.proxy.session import Session
+from agent.wire.commands import RecordDenied, RecordIntent
+
+
+class Told(Protocol):
+    """Hears whether an intent is durable as its target asks."""
+
+    def __call__(self, operation_id: OperationId, *, durable: bool) -> None:
+        """Hear of one."""
+
+
+class Intents:
+    """One session's."""
+
+    __slots__ = ("_open", "_recorder", "_session", "_target", "_then")
+
+    def __init__(self, recorder: Recorder, session: Session, target: Target, then: Told) -> None:
+        self._recorder = recorder
+        self._session = session
+        self._target = target
+        self._then = then
+        self._open: dict[OperationId, bool] = {}  # intended, not finished → told to the relay
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    def intend(self, command: RecordIntent) -> None:
+        """Make an intent durable; `then` hears of it."""
+        operation_id = command.operation.operation_id
+        session = self._session
+        session.operations += 1
+        self._open[operation_id] = False
+        self._recorder.intend(
+            OperationIntended(
+                session.session_id,
+                session.run_id,
+                session.loop,
+                self._target.name,
+                command.operation,
+                command.rule,
+                command.lease_id,
+                self._target.durability,
+            ),
+            self._target.durability,
+            functools.partial(self._intended, operation_id),
+        )
+
+    def finish(self, finished: OperationFinished) -> None:
+        """Record an outcome."""
+        self._open.pop(finished.operation_id, None)
+        self._recorder.record(finished)
+
+    def deny(self, command: RecordDenied) -> None:
+        """Record a refusal, of an operation that was intended or not."""
+        session = self._session
+        if self._open.pop(command.operation.operation_id, None) is None:
+            session.operations += 1  # else it was counted when it was intended
+        self._recorder.record(
+            OperationDenied(
+                session.session_id,
+                session.run_id,
+                session.loop,
+                self._target.name,
+                command.operation,
+                command.rule,
+                command.reason,
+                command.explanation,
+                command.status,
+            )
+        )
+
+    def settle(self, reason: Reason) -> None:
+        """Give an outcome to what the relay left open: no intent of ours stays without one."""
+        for operation_id, told in self._open.items():
+            outcome = Outcome.ABORTED if told else Outcome.DENIED
+            session_id = self._session.session_id
+            self._recorder.record(
+                OperationFinished(session_id, operation_id, outcome, reason, "", 0, 0, 0, "")
+            )
+        self._open.clear()
+
+    def _intended(self, operation_id: OperationId, durable: bool) -> None:  # noqa: FBT001 - Answer
+        if operation_id not in self._open:
+            return
+        if durable:
+            self._open[operation_id] = True
+        self._then(operation_id, durable=durable)
