@@ -8,6 +8,7 @@ r"""Bytes of a segment file, pure: header, frames, and what a scan makes of any 
 A frame's crc covers all that follows it. `synced` is the offset of this file that was on stable
 storage when the frame was written: a bad frame below a later frame's `synced` is damage of what
 was durable, any other bad end is a torn write. The chain: hash = SHA-256(previous hash + payload).
+The segment that is being written may end in zeros, which are space kept for it and no frame.
 """
 
 import hashlib

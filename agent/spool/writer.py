@@ -2,6 +2,9 @@
 
 `append` is called by one thread; `SyncTicket.run` may run in another meanwhile (group commit:
 what was appended before `begin_sync` is durable after `finish_sync`).
+
+Zeros are written ahead of the records: a flush of bytes that the file already has costs half of
+one that makes the file longer, for which the file system commits its journal.
 """
 
 import errno
@@ -25,11 +28,16 @@ from agent.spool.format import (
 from agent.spool.recovery import QUARANTINE, Recovered, Segment, segment_name
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+AHEAD_BYTES_MAX = 1_048_576  # of zeros behind the records of the open segment
+_ZEROS = bytes(AHEAD_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolLimits:
-    """Bounds on disk. Past bytes_max less headroom_bytes only closing records are taken."""
+    """Bounds on disk. Past bytes_max less headroom_bytes only closing records are taken.
+
+    The reserve and the zeros written ahead (AHEAD_BYTES_MAX) come on top of bytes_max.
+    """
 
     bytes_max: int = 1_073_741_824
     segment_bytes: int = 33_554_432
@@ -91,6 +99,7 @@ class Spool:
         self._fd = -1
         self._header = Header(boot, self._next_seq, self._hash, created_ms, b"")
         self._end = self._synced_end = 0
+        self._file_end = 0  # of the open segment, with the zeros
         self.synced_seq = self._next_seq - 1
         self.cursor = recovered.cursor
         self.dead = ""
@@ -114,7 +123,7 @@ class Spool:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of all segments, quarantined ones included."""
+        """Bytes of all segments, quarantined ones included, without the zeros written ahead."""
         return self._sealed_bytes + self._end
 
     @property
@@ -170,6 +179,8 @@ class Spool:
         data = b"".join(parts)
         self._write(data)
         self._end += len(data)
+        if self._end > self._file_end:
+            self._write_ahead()
         self._hash = digest
         self._next_seq = first + len(records)
         return range(first, self._next_seq)
@@ -193,10 +204,26 @@ class Spool:
             self._no_space()
             raise SpoolFull("no space left on the disk") from error
 
+    def _write_ahead(self) -> None:
+        """Make the file longer than its records, while there is space in plenty.
+
+        Without space nothing is refused: the next records find out whether they fit.
+        """
+        self._file_end = self._end
+        room = min(self._limits.segment_bytes - self._end, AHEAD_BYTES_MAX)
+        if room <= 0 or self.out_of_space:
+            return
+        try:
+            self._file_end += os.pwrite(self._fd, memoryview(_ZEROS)[:room], self._end)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise self.died(error) from error
+
     def _take_back(self) -> None:
-        """Remove a part of a group that was written before the disk was full."""
+        """Remove what is behind the last whole group: a part of one, and zeros."""
         try:
             os.ftruncate(self._fd, self._end)
+            self._file_end = self._end
             os.lseek(self._fd, self._end, os.SEEK_SET)
         except OSError as error:
             raise self.died(error) from error
@@ -241,12 +268,13 @@ class Spool:
         Raises:
             SpoolDead: the flush failed, and nothing since the last one may be acknowledged.
         """
-        ticket = self.begin_sync()
+        if self.dead:
+            raise SpoolDead(self.dead)
         try:
-            ticket.run()
+            os.fdatasync(self._fd)
         except OSError as error:
             raise self.died(error) from error
-        self.finish_sync(ticket)
+        self.synced_seq, self._synced_end = self._next_seq - 1, self._end
         return self.synced_seq
 
     # --- segments ---
@@ -256,6 +284,7 @@ class Spool:
         self.sync()
 
     def _roll(self) -> None:
+        self._take_back()  # only the last segment may end in zeros
         self._seal()
         old = self.segments()[-1]
         old_fd, old_end = self._fd, self._end
@@ -281,7 +310,7 @@ class Spool:
         # a segment of an earlier life without records has this name, and is replaced by it
         self._sealed = [one for one in self._sealed if one.path != path]
         self._fd, self._header = fd, header
-        self._end = self._synced_end = len(data)
+        self._end = self._synced_end = self._file_end = len(data)
 
     def _files(self) -> list[Path]:
         """Every file that counts against the bound, without the open segment."""

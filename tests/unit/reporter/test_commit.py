@@ -1,6 +1,8 @@
 """Limits of group commit that a process test would take long to reach."""
 
 import asyncio
+import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from agent.model.audit import AuditEvent, OperationFinished, SessionClosed
 from agent.reporter import commit
 from agent.reporter.commit import GroupCommit, Sender
 from agent.reporter.work import OPEN_MAX, OpenWork, resume
+from agent.runtime import clock
 from agent.runtime.offload import Offload
 from agent.spool.format import NOTE_BYTES_MAX
 from agent.spool.recovery import recover
@@ -173,9 +176,69 @@ def test_numbers_and_levels_of_a_liar_only_cost_the_liar(tmp_path: Path) -> None
         for number, level in ((7, "disk"), (3, "nonsense"), (-1, "process"), (2, "process")):
             desk.commit.submit(desk.sender, [intended(number + 10)], number, level)
         await asyncio.sleep(0)
-        assert desk.answers == [2]
+        assert desk.answers[0] == 2
         await desk.commit.settle()
         assert desk.answers == [2, 7]
+        desk.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("took_ns", "in_thread"), [(-1, False), (0, True)])
+def test_after_a_slow_flush_the_next_one_is_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took_ns: int, *, in_thread: bool
+) -> None:
+    """Just below SLOW_FLUSH_NS the next is in the event loop; at it, it is not; then it may be."""
+
+    async def scenario() -> None:
+        desk = Desk(tmp_path, OpenWork("life"))
+        event_loop, flush = threading.get_ident(), os.fdatasync
+        now_ns, seen = 0, []
+        durations_ns = iter((commit.SLOW_FLUSH_NS + took_ns, 0, 0))
+
+        def slow(fd: int) -> None:
+            nonlocal now_ns
+            flush(fd)
+            seen.append(threading.get_ident() == event_loop)
+            now_ns += next(durations_ns)
+
+        monkeypatch.setattr(os, "fdatasync", slow)
+        monkeypatch.setattr(clock, "monotonic_ns", lambda: now_ns)
+        for number in (1, 2, 3):
+            desk.commit.submit(desk.sender, [intended(number)], number, "disk")
+            await desk.commit.settle()
+        assert seen == [True, not in_thread, True]
+        assert desk.answers == [1, 2, 3]
+        desk.close()
+
+    asyncio.run(scenario())
+
+
+def test_while_a_slow_flush_runs_what_needs_no_disk_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the thread; what asks for the disk meanwhile is answered by the flush after it."""
+
+    async def scenario() -> None:
+        desk = Desk(tmp_path, OpenWork("life"))
+        monkeypatch.setattr(commit, "SLOW_FLUSH_NS", 0)
+        desk.commit.submit(desk.sender, [intended(1)], 1, "disk")
+        await desk.commit.settle()
+        may_end, flush = threading.Event(), os.fdatasync
+
+        def held(fd: int) -> None:
+            may_end.wait()
+            flush(fd)
+
+        monkeypatch.setattr(os, "fdatasync", held)
+        for number, level in ((2, "disk"), (3, "disk"), (4, "process")):
+            desk.commit.submit(desk.sender, [intended(number)], number, level)
+            await asyncio.sleep(0)
+        assert desk.answers == [1, 4]
+        may_end.set()
+        await desk.commit.settle()
+        assert desk.answers[:2] == [1, 4]
+        assert desk.answers[-1] == 3
         desk.close()
 
     asyncio.run(scenario())

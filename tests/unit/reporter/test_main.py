@@ -17,6 +17,7 @@ from agent.ipc.records import pack_event
 from agent.model.audit import Alarm, Alarmed, AuditEvent, Outcome
 from agent.pb import audit_pb2 as pb
 from agent.reporter.main import life_of
+from agent.spool.format import scan
 from agent.spool.recovery import payloads, recover
 from tests.servers.reporter import Reporter, running_reporter
 from tests.unit.reporter.events import (
@@ -178,9 +179,8 @@ def test_status_says_what_the_spool_holds() -> None:
         assert state.accepting
         assert not state.connected
         assert state.last_seq >= 2
-        assert state.spool_bytes == sum(
-            path.stat().st_size for path in reporter.spool.glob("*.seg")
-        )
+        stored = [scan(path.read_bytes()) for path in reporter.spool.glob("*.seg")]
+        assert state.spool_bytes == sum(one.end for one in stored)
         assert await reporter.drain() == 0
 
     with_reporter(scenario)

@@ -55,6 +55,38 @@ def test_a_torn_tail_is_cut(tmp_path: Path, garbage: bytes) -> None:
     assert not (tmp_path / QUARANTINE).exists()
 
 
+def test_zeros_written_ahead_are_cut(tmp_path: Path) -> None:
+    """A writer that died leaves them: no alarm, and the recovered segment ends with its records."""
+    filled(tmp_path, 5).close()
+    assert segments(tmp_path)[-1].read_bytes().endswith(bytes(1_000))
+    recovered = recover(tmp_path)
+    assert (recovered.next_seq, recovered.problems) == (6, ())
+    assert recovered.segments[-1].end == segments(tmp_path)[-1].stat().st_size
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_hole_is_a_torn_write_unless_it_was_durable(tmp_path: Path, *, durable: bool) -> None:
+    """Blocks reach a disk in any order: a frame behind zeros was not acknowledged, or is damage."""
+    spool = filled(tmp_path, 2)
+    end = spool.segments()[-1].end
+    spool.append([record(3)])
+    if durable:
+        spool.sync()
+    behind = spool.segments()[-1].end
+    spool.append([record(4)])
+    spool.close()
+    with segments(tmp_path)[-1].open("r+b") as file:
+        file.seek(end)
+        file.write(bytes(behind - end))
+    recovered = recover(tmp_path)
+    assert bool(recovered.problems) is durable
+    assert recovered.next_seq == (5 if durable else 3)
+    spool = opened(tmp_path)
+    spool.append([record(recovered.next_seq)])
+    spool.sync()
+    assert numbers(spool) == [1, 2, recovered.next_seq]
+
+
 @given(st.integers(1, 200))
 def test_a_cut_at_any_byte_keeps_the_records_before(
     tmp_path_factory: pytest.TempPathFactory, cut: int

@@ -11,7 +11,7 @@ from agent.spool.errors import SpoolDead, SpoolFull
 from agent.spool.format import FRAME_HEAD_BYTES, RECORD_BYTES_MAX
 from agent.spool.reader import Batch, Reader
 from agent.spool.recovery import recover
-from agent.spool.writer import Spool, SpoolLimits, SyncTicket
+from agent.spool.writer import AHEAD_BYTES_MAX, Spool, SpoolLimits, SyncTicket
 from tests.unit.spool.spools import SMALL, filled, opened, record
 
 
@@ -100,7 +100,7 @@ def test_acknowledged_segments_go_and_the_open_one_stays(tmp_path: Path) -> None
     assert not segments[0].path.exists()
     spool.acknowledge(Cursor(100, spool.hash))
     assert len(spool.segments()) == 1
-    assert spool.used_bytes == sum(path.stat().st_size for path in tmp_path.glob("*.seg"))
+    assert spool.used_bytes == spool.segments()[0].end
 
 
 def test_the_bound_refuses_beginnings_then_everything(tmp_path: Path) -> None:
@@ -225,3 +225,68 @@ def test_the_note_is_carried_to_every_segment(tmp_path: Path) -> None:
     for seq in range(1, 100):
         spool.append([record(seq)])
     assert recover(tmp_path).note == last[0] != b"first"
+
+
+def open_file(spool: Spool) -> Path:
+    return spool.segments()[-1].path
+
+
+def test_zeros_are_written_ahead_up_to_their_limit(tmp_path: Path) -> None:
+    """AHEAD_BYTES_MAX behind the first record; the file stays until records pass its end."""
+    spool = opened(tmp_path, SpoolLimits())
+    spool.append([record(1)])
+    end = spool.segments()[-1].end
+    assert open_file(spool).stat().st_size == end + AHEAD_BYTES_MAX
+    assert open_file(spool).read_bytes()[end:] == bytes(AHEAD_BYTES_MAX)
+    spool.append([bytes(RECORD_BYTES_MAX)] * 3)
+    left = end + AHEAD_BYTES_MAX - spool.segments()[-1].end
+    spool.append([bytes(left - FRAME_HEAD_BYTES)])  # to the last zero
+    assert open_file(spool).stat().st_size == end + AHEAD_BYTES_MAX == spool.segments()[-1].end
+    spool.append([b""])  # and past it
+    assert open_file(spool).stat().st_size == spool.segments()[-1].end + AHEAD_BYTES_MAX
+    spool.sync()
+    assert len(read_all(spool, spool.cursor)) == spool.next_seq - 1
+
+
+def test_only_the_open_segment_ends_in_zeros_and_none_is_longer_than_a_segment(
+    tmp_path: Path,
+) -> None:
+    """A sealed segment is as long as its records; the zeros end where the segment's limit is."""
+    spool = filled(tmp_path, 100)
+    *sealed, current = spool.segments()
+    assert len(sealed) > 1
+    assert all(one.path.stat().st_size == one.end for one in sealed)
+    assert current.path.stat().st_size == SMALL.segment_bytes
+    assert spool.used_bytes == sum(one.end for one in [*sealed, current])
+
+
+def test_no_space_for_zeros_refuses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC as they are written: the record is in, the spool is not full, and goes on."""
+
+    def full(_fd: int, _data: memoryview, _offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    spool = filled(tmp_path, 3)
+    assert not spool.full
+    assert open_file(spool).stat().st_size == spool.segments()[-1].end
+    assert len(read_all(spool, spool.cursor)) == 3
+
+
+def test_a_disk_that_fails_as_zeros_are_written_is_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EIO: nothing of the group is acknowledged, nothing more is taken."""
+
+    def fails(_fd: int, _data: memoryview, _offset: int) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    spool = opened(tmp_path)
+    monkeypatch.setattr(os, "pwrite", fails)
+    with pytest.raises(SpoolDead):
+        spool.append([record(1)])
+    with pytest.raises(SpoolDead):
+        spool.sync()
+    assert spool.synced_seq == 0
