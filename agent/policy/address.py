@@ -9,6 +9,7 @@ HOST_CHARACTERS_MAX = 253
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 DEFAULT_PORTS = {"https": 443, "http": 80}
+POSTGRES_PORT = 5432
 
 
 class AddressError(ValueError):
@@ -44,16 +45,21 @@ def parse_url(text: str) -> Address:
     return Address(parts.scheme, host, _port(DEFAULT_PORTS[parts.scheme] if port is None else port))
 
 
-def parse_host_port(text: str) -> Address:
+def parse_host_port(text: str, default_port: int | None = None) -> Address:
     """Return the canonical address of `HOST:PORT` or `[IPv6]:PORT`.
+
+    With a default, `HOST` and `[IPv6]` are addresses too.
 
     Raises:
         AddressError: another form.
     """
-    match = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^:\[\]/]*)):([0-9]{1,5})", text, re.ASCII)
-    if match is None:
-        raise AddressError("write HOST:PORT or [IPV6]:PORT")
-    return Address("", canonical_host(match[1] or match[2] or ""), _port(int(match[3])))
+    match = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^:\[\]/]*))(?::([0-9]{1,5}))?", text, re.ASCII)
+    if match is None or (match[3] is None and default_port is None):
+        optional = "HOST[:PORT] or [IPV6][:PORT]"
+        raise AddressError("write HOST:PORT or [IPV6]:PORT" if default_port is None
+                           else f"write {optional}")  # fmt: skip
+    port = default_port if match[3] is None else int(match[3])
+    return Address("", canonical_host(match[1] or match[2] or ""), _port(port or 0))
 
 
 def canonical_host(text: str) -> str:

@@ -5,10 +5,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
-from agent.model.grant import Grant, Rule, Target
+from agent.model.grant import Grant, Rule, SqlMatch, Target
 from agent.model.ids import LoopName, RuleId, RunId, TargetName
 from agent.policy.address import is_literal
-from agent.policy.schema import LoopPolicy, Policy, RulePolicy, TargetPolicy
+from agent.policy.schema import LoopPolicy, Policy, RulePolicy, SqlRulePolicy, TargetPolicy
 from agent.policy.synthetic import Pair, assign
 
 NAMES_BYTES_MAX = 48 << 10  # PolicyNames is one frame
@@ -65,6 +65,7 @@ def compile_target(target: TargetPolicy, synthetic: Synthetic) -> Target:
         synthetic4=synthetic4,
         synthetic6=synthetic6,
         shape=target.credential.shape if target.credential is not None else None,
+        postgres=target.postgres,
     )
 
 
@@ -77,18 +78,35 @@ def compile_rules(loop: LoopPolicy, target: TargetName) -> tuple[Rule, ...]:
     return tuple(
         _rule(RuleId(f"{loop.name}/{index}"), rule)
         for index, rule in enumerate(loop.rules)
-        if rule.target == target
-        and not (rule.effect == "allow" and () in (rule.methods, rule.paths))
+        if rule.target == target and not _allows_nothing(rule)
     )
 
 
 def _allows_nothing(rule: RulePolicy) -> bool:
-    return rule.effect == "allow" and () in (rule.methods, rule.paths)
+    sql = rule.sql
+    lists: tuple[tuple[object, ...] | None, ...] = (rule.methods, rule.paths)
+    if sql is not None:
+        lists = (sql.effects, sql.tables, sql.schemas, sql.columns, sql.functions)
+    return rule.effect == "allow" and () in lists
 
 
 def _rule(rule_id: RuleId, rule: RulePolicy) -> Rule:
     methods = frozenset(rule.methods or ())
-    return Rule(rule_id, rule.effect, rule.mode, methods, rule.paths or ())
+    sql = None if rule.sql is None else _sql_match(rule.sql)
+    return Rule(rule_id, rule.effect, rule.mode, methods, rule.paths or (), sql)
+
+
+def _sql_match(sql: SqlRulePolicy) -> SqlMatch:
+    return SqlMatch(
+        frozenset(sql.effects or ()),
+        sql.tables or (),
+        sql.schemas or (),
+        sql.columns or (),
+        sql.functions or (),
+        sql.unbounded,
+        sql.max_rows,
+        sql.literals,
+    )
 
 
 def compile_grant(

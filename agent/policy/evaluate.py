@@ -1,6 +1,7 @@
 """Grant and operation → verdict: default deny, deny over allow, whatever the order of rules.
 
 Rules of mode observe and shadow never decide; `explain` reports what they would have said.
+Statements of SQL are decided in `evaluate_sql`.
 """
 
 import collections
@@ -8,16 +9,17 @@ import re
 from dataclasses import dataclass
 
 from agent.model.grant import Grant, Rule
-from agent.model.ids import RuleId
 from agent.model.operation import Operation
 from agent.model.reason import Reason
 from agent.model.verdict import Allow, Deny, Mode, Verdict
+from agent.policy.evaluate_sql import DEFAULT_DENY, SqlEvaluator
 from agent.policy.patterns import compile_pattern, is_ambiguous, readings
 
 CACHED_VERDICTS_MAX = 1_024  # per grant; the least recently used goes
 CACHED_PATH_CHARACTERS_MAX = 512  # longer paths are decided, not remembered
 EVALUATORS_MAX = 256
-DEFAULT_DENY = RuleId("default-deny")
+SQL_PROTOCOLS = frozenset({"postgres"})
+__all__ = ["DEFAULT_DENY", "Evaluator", "Explanation", "evaluate", "evaluator_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,16 @@ def _shown(verb: str, path: str) -> str:
     return f"{verb[:32]} {cut}"
 
 
-_evaluators: dict[int, Evaluator] = {}
+def evaluator_of(grant: Grant) -> Evaluator | SqlEvaluator:
+    """Return the evaluator of a grant's protocol.
+
+    Raises:
+        ValueError: a rule has a pattern that can't be compiled.
+    """
+    return SqlEvaluator(grant) if grant.target.protocol in SQL_PROTOCOLS else Evaluator(grant)
+
+
+_evaluators: dict[int, Evaluator | SqlEvaluator] = {}
 
 
 def evaluate(grant: Grant, operation: Operation) -> Verdict:
@@ -143,5 +154,5 @@ def evaluate(grant: Grant, operation: Operation) -> Verdict:
     if evaluator is None or evaluator.grant is not grant:
         if len(_evaluators) >= EVALUATORS_MAX:
             _evaluators.pop(next(iter(_evaluators)))
-        evaluator = _evaluators[id(grant)] = Evaluator(grant)
+        evaluator = _evaluators[id(grant)] = evaluator_of(grant)
     return evaluator.evaluate(operation)

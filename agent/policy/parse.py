@@ -51,6 +51,7 @@ class _Reader:
         self._loops: dict[LoopName, LoopPolicy] = {}
         self._places: dict[str, Place] = {}
         self._rule_places: dict[LoopName, tuple[Place, ...]] = {}
+        self._loop_nodes: list[tuple[LoopName, Node]] = []
 
     def take(self, root: Node) -> None:
         """Add one source."""
@@ -71,8 +72,7 @@ class _Reader:
     def _take_loops(self, node: Node, problems: Problems) -> None:
         for key, value in entries(node, "loops", problems):
             if self._is_new("loop", key):
-                name = LoopName(key.text)
-                self._loops[name], self._rule_places[name] = read_loop(name, value, problems)
+                self._loop_nodes.append((LoopName(key.text), value))
 
     def _is_new(self, what: str, key: Scalar) -> bool:
         if not NAME.fullmatch(key.text):
@@ -86,7 +86,11 @@ class _Reader:
         return True
 
     def finish(self) -> Policy:
-        """Check what only the whole can show."""
+        """Read the loops, when all targets are known, and check what only the whole can show."""
+        protocols = {target.name: target.protocol for target in self._targets.values()}
+        for name, node in self._loop_nodes:
+            loop, places = read_loop(name, node, self.problems, protocols)
+            self._loops[name], self._rule_places[name] = loop, places
         self._check_counts()
         for loop in self._loops.values():
             self._check_rules(loop)

@@ -1,15 +1,20 @@
 """One loop of the policy."""
 
 import re
+from collections.abc import Callable
+from collections.abc import Mapping as Of
 
 from agent.model.ids import LoopName, TargetName
 from agent.model.verdict import Mode
 from agent.policy.document import Mapping, Node
 from agent.policy.errors import Place
+from agent.policy.evaluate import SQL_PROTOCOLS
+from agent.policy.parse_sql import SQL_KEYS, read_sql_match
 from agent.policy.patterns import check_pattern
 from agent.policy.reading import (
     Fields,
     Problems,
+    Value,
     choice,
     duration,
     flag,
@@ -24,7 +29,8 @@ RULES_MAX = 128  # of a loop: its grants cross to the proxy in one frame each
 WHO_MAX = 100
 METHODS_MAX = 40
 PATHS_MAX = 100
-RULE_CHARACTERS_MAX = 8_192  # of all methods and paths of one loop
+RULE_CHARACTERS_MAX = 8_192  # of all methods, paths, effects and names of one loop
+SQL_RULES_MAX = 64  # of them for targets that speak SQL: they are longer
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
 LOOP_KEYS = ("who", "max_duration", "adopt_joiners", "rules")
 RULE_KEYS = ("target", "allow", "deny", "mode")
@@ -33,25 +39,42 @@ MATCH_KEYS = ("method", "path")
 WHO_KEYS = ("user", "group", "uid", "issuer", "claims")
 _MODE = choice(*(each.value for each in Mode))
 _NOBODY: tuple[Who, ...] = ()
+_Match = tuple[tuple[str, ...] | None, tuple[str, ...] | None]
 _NOTHING: tuple[tuple[Place, RulePolicy], ...] = ()
 
 
 def read_loop(
-    name: LoopName, node: Node, problems: Problems
+    name: LoopName, node: Node, problems: Problems, protocols: Of[TargetName, str]
 ) -> tuple[LoopPolicy, tuple[Place, ...]]:
-    """Return a loop and where its rules stand; what is wrong is added to problems."""
+    """Return a loop and where its rules stand; what is wrong is added to problems.
+
+    protocols are those of all targets: they say which keys a rule may have.
+    """
     fields = Fields(node, f"loop {name!r}", LOOP_KEYS, problems)
     who = fields.optional("who", _who_list, _NOBODY)
     seconds = fields.optional("max_duration", duration, 0)
     adopt = fields.optional("adopt_joiners", flag, default=False)
-    placed = fields.required("rules", _rules, _NOTHING)
+
+    def read_rules(rules: Node, into: Problems) -> tuple[tuple[Place, RulePolicy], ...]:
+        return _rules(rules, into, protocols)
+
+    placed = fields.required("rules", read_rules, _NOTHING)
     rules = tuple(rule for _, rule in placed)
-    size = sum(
-        len(written) for rule in rules for written in (*(rule.methods or ()), *(rule.paths or ()))
-    )
-    if size > RULE_CHARACTERS_MAX:
-        fields.problem("rules", f"methods and paths have over {RULE_CHARACTERS_MAX} characters")
+    if sum(map(_characters, rules)) > RULE_CHARACTERS_MAX:
+        text_ = f"methods, paths, effects and names have over {RULE_CHARACTERS_MAX} characters"
+        fields.problem("rules", text_)
+    if sum(rule.sql is not None for rule in rules) > SQL_RULES_MAX:
+        fields.problem("rules", f"a loop has at most {SQL_RULES_MAX} rules for SQL")
     return LoopPolicy(name, who, seconds, adopt, rules), tuple(place for place, _ in placed)
+
+
+def _characters(rule: RulePolicy) -> int:
+    size = sum(len(written) for written in (*(rule.methods or ()), *(rule.paths or ())))
+    if rule.sql is not None:
+        sql = rule.sql
+        for names in (sql.effects, sql.tables, sql.schemas, sql.columns, sql.functions):
+            size += sum(len(name.encode("utf-8", "replace")) + 2 for name in names or ())
+    return size
 
 
 def _who_list(node: Node, problems: Problems) -> tuple[Who, ...]:
@@ -81,15 +104,17 @@ def _who(node: Node, problems: Problems) -> Who | None:
     return User(name) if given[0] == "user" else Group(name)
 
 
-def _rules(node: Node, problems: Problems) -> tuple[tuple[Place, RulePolicy], ...]:
+def _rules(
+    node: Node, problems: Problems, protocols: Of[TargetName, str]
+) -> tuple[tuple[Place, RulePolicy], ...]:
     nodes = items(node, "rules", problems)
     if len(nodes) > RULES_MAX:
         problems.add(node.place, f"a loop has at most {RULES_MAX} rules")
         return ()
-    return tuple((each.place, _rule(each, problems)) for each in nodes)
+    return tuple((each.place, _rule(each, problems, protocols)) for each in nodes)
 
 
-def _rule(node: Node, problems: Problems) -> RulePolicy:
+def _rule(node: Node, problems: Problems, protocols: Of[TargetName, str]) -> RulePolicy:
     later = sorted(LATER_RULE_KEYS.intersection(_keys(node)))
     if later:
         problems.add(node.place, f"{', '.join(later)}: needs a later version")
@@ -100,16 +125,39 @@ def _rule(node: Node, problems: Problems) -> RulePolicy:
     if ("allow" in fields) == ("deny" in fields):
         problems.add(node.place, "a rule has one of allow and deny")
     effect = "allow" if "allow" in fields else "deny"
-    nothing: tuple[tuple[str, ...] | None, tuple[str, ...] | None] = (None, None)
-    methods, paths = fields.optional(effect, _match, nothing)
+    protocol = protocols.get(target)
+    if protocol is None:  # which is a problem of its own
+        return RulePolicy(target, effect, mode, None, None)
+    if protocol in SQL_PROTOCOLS:
+        sql = fields.optional(effect, _own(read_sql_match(effect), MATCH_KEYS, protocol), None)
+        return RulePolicy(target, effect, mode, None, None, sql)
+    nothing: _Match = (None, None)
+    methods, paths = fields.optional(effect, _own(_match, SQL_KEYS, protocol), None) or nothing
     return RulePolicy(target, effect, mode, methods, paths)
+
+
+def _own(
+    read: Callable[[Node, Problems], Value], foreign: tuple[str, ...], protocol: str
+) -> Callable[[Node, Problems], Value | None]:
+    """Return a reader that first objects to the keys of other protocols."""
+
+    def read_own(node: Node, problems: Problems) -> Value | None:
+        wrong = [key for key in _keys(node) if key in foreign]
+        if not wrong:
+            return read(node, problems)
+        own = MATCH_KEYS if protocol not in SQL_PROTOCOLS else SQL_KEYS
+        text = f"a rule for protocol {protocol} has no {', '.join(wrong)}; it has {', '.join(own)}"
+        problems.add(node.place, text)
+        return None
+
+    return read_own
 
 
 def _keys(node: Node) -> tuple[str, ...]:
     return tuple(key.text for key, _ in node.entries) if isinstance(node, Mapping) else ()
 
 
-def _match(node: Node, problems: Problems) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+def _match(node: Node, problems: Problems) -> _Match:
     fields = Fields(node, "what a rule matches", MATCH_KEYS, problems)
     if "method" not in fields and "path" not in fields:
         problems.add(node.place, "name a method, a path or both; 'path: /**' is everything")

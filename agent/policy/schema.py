@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from agent.model.credential import Shape
-from agent.model.grant import Durability, UpstreamTls
+from agent.model.grant import Durability, PostgresOptions, UpstreamTls
 from agent.model.ids import LoopName, TargetName
-from agent.model.verdict import Mode
+from agent.model.sql import Effect
+from agent.model.verdict import Literals, Mode
 from agent.policy.errors import Problem
 
 
@@ -13,14 +14,17 @@ from agent.policy.errors import Problem
 class CredentialSource:
     """Where a target's credential comes from, and its shape. It never holds the secret.
 
-    settings are the provider's own, as (key, value) in the order of keys.
+    settings are the provider's own, as (key, value) in the order of keys. A value that is a list
+    or a mapping in the policy is JSON text.
     """
 
     provider: str
     settings: tuple[tuple[str, str], ...]
     shape: Shape
     name: str  # of the header or query parameter; "" for other shapes
-    user: str  # of basic; "" for other shapes
+    user: str  # of basic, password or client-certificate; "" for other shapes
+    ttl_s: int = 0  # how long one lease lasts; 0: as the provider does
+    max_ttl_s: int = 0  # how long renewals may take it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class TargetPolicy:
     allow_cleartext: bool
     durability: Durability
     credential: CredentialSource | None
+    postgres: PostgresOptions | None = None  # of protocol postgres: always there
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,20 @@ Who = User | Uid | Group
 
 
 @dataclass(frozen=True, slots=True)
+class SqlRulePolicy:
+    """What a rule says of statements. None means any; an empty tuple as in RulePolicy."""
+
+    effects: tuple[Effect, ...] | None
+    tables: tuple[str, ...] | None
+    schemas: tuple[str, ...] | None
+    columns: tuple[str, ...] | None
+    functions: tuple[str, ...] | None
+    unbounded: bool | None
+    max_rows: int  # 0: no limit
+    literals: Literals
+
+
+@dataclass(frozen=True, slots=True)
 class RulePolicy:
     """One rule. None means any; an empty tuple means nothing may match (see compile)."""
 
@@ -73,6 +92,7 @@ class RulePolicy:
     mode: Mode
     methods: tuple[str, ...] | None
     paths: tuple[str, ...] | None
+    sql: SqlRulePolicy | None = None  # of a rule for a target that speaks SQL
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ MISTAKES = [
      "a.yaml:2:1: unknown key of a policy file 'target'; did you mean 'targets'?"),
     ("durability: process", "durability: proces", "did you mean 'process'?"),
     ("mode: shadow", "mode: shadw", "did you mean 'shadow'?"),
-    ("protocol: http\n", "protocol: postgres\n", "needs a later version"),
+    ("protocol: http\n", "protocol: mysql\n", "needs a later version; now: http, postgres"),
     ("protocol: http\n", "protocol: htp\n", "did you mean 'http'?"),
     ("https://api.example.com", "ftp://api.example.com", "a.yaml:5:14: write https://"),
     ("https://api.example.com", "https://api.example.com/v1", "paths stand in rules"),
