@@ -6,9 +6,9 @@ Protocol", "Message Formats"), and ends the session.
 """
 
 STARTUP_BYTES_MAX = 10_000  # a startup packet with its length: the server's own number → 08P01
-STARTUP_REQUESTS_MAX = 3  # packets before StartupMessage: one GSSENCRequest, one SSLRequest
 PARAMETERS_MAX = 64  # startup parameters, and settings within `options` → 08P01
 PARAMETER_NAME_BYTES_MAX = 63  # NAMEDATALEN - 1 → 08P01
+IDENTIFIER_BYTES_MAX = 63  # of a database's name: the server would cut the rest off → 42622
 PASSWORD_MESSAGES_MAX = 4  # that a driver sends although none is asked for → 08P01
 HELD_BYTES_MAX = 64 * 1024  # downstream bytes held while the session opens → Pause
 HELD_BYTES_HARD = 1024 * 1024  # more in spite of Pause: the driver is broken → end

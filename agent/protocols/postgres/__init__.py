@@ -1,0 +1,15 @@
+"""PostgreSQL's protocol 3: sessions opened by us, every statement judged, answers checked."""
+
+from agent.model.credential import Shape
+from agent.protocols.postgres.answers import NAME
+from agent.protocols.postgres.opening import Opening
+from agent.wire.relay import ProtocolSpec
+
+SPEC = ProtocolSpec(
+    name=NAME,
+    accepts=(Shape.PASSWORD, Shape.CLIENT_CERTIFICATE),
+    relay=Opening,
+    alpn=("postgresql",),
+    alpn_required=True,
+    in_band_tls=True,
+)
