@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import assert_never
 
 from agent import __version__
-from agent.broker import control
+from agent.broker import control, lease_views
 from agent.broker.ca import HostCa
 from agent.broker.control import Accepted, Refused, Reply, Request
 from agent.broker.leases import Leases
@@ -53,11 +53,13 @@ class Api:
     ) -> AsyncIterator[Reply]:
         """Yield the replies; a refusal is a reply."""
         try:
-            if isinstance(request, control.ListLoops):
-                async for view in self._list(connection.peer):
-                    yield view
-            else:
-                yield await self._one(connection, request, fds)
+            match request:
+                case control.ListLoops() | control.ListLeases() | control.Revoke():
+                    async for view in self._rows(connection.peer, request):
+                        yield view
+                    yield control.End()
+                case _:
+                    yield await self._one(connection, request, fds)
         except RunRefused as error:
             yield Refused(error.reason, error.detail, error.next_step)
         except RequestFailed as error:
@@ -78,10 +80,6 @@ class Api:
                 return control.RunOpened(run.run_id, run.loop, str(self._config.trust_dir))
             case control.Unregister(run_text):
                 return await self._unregister(peer, run_text)
-            case control.Revoke(run_text):
-                live = self._find(peer, run_text)
-                await self._parts.loops.revoke(live.run.run_id, Reason.RUN_REVOKED)
-                return Accepted(f"run {live.run.run_id} of loop {live.run.loop} is revoked")
             case control.GetStatus():
                 return await self._status()
             case control.Diagnose():
@@ -92,8 +90,8 @@ class Api:
                 return control.DiagnosisView(layers.layers, layers.counters)
             case control.ReloadPolicy():
                 return self._reload(peer)
-            case control.ListLoops():
-                raise AssertionError("answered by views")
+            case control.ListLoops() | control.ListLeases() | control.Revoke():
+                raise AssertionError("answered by rows")
             case _:
                 assert_never(request)
 
@@ -147,6 +145,26 @@ class Api:
             Reason.RUN_UNKNOWN, f"no live run {text[:200]!r} of yours", "See `loopwarden loops`."
         )
 
+    async def _rows(
+        self, peer: Peer, request: control.ListLoops | control.ListLeases | control.Revoke
+    ) -> AsyncIterator[Reply]:
+        loops, leases = self._parts.loops, self._parts.leases
+        match request:
+            case control.ListLoops():
+                async for row in self._list(peer):
+                    yield row
+            case control.ListLeases(run, past):
+                for one in lease_views.visible(leases, peer, run, past=past):
+                    yield one
+            case control.Revoke(text, rotate):
+                lease = lease_views.find(leases, peer, text)
+                if lease is not None:
+                    done = lease_views.revoke_lease(leases, lease.lease_id, rotate=rotate)
+                else:
+                    done = lease_views.revoke_run(loops, leases, self._find(peer, text).run.run_id)
+                async for step in done:
+                    yield step
+
     async def _list(self, peer: Peer) -> AsyncIterator[Reply]:
         parts = self._parts
         for live in tuple(parts.loops.live.values()):
@@ -169,10 +187,7 @@ class Api:
                     session.attribution.process.pid,
                 )
             for row in parts.leases.rows(run_id):
-                yield control.LeaseView(
-                    run_id, row.lease_id, row.target, row.provider, row.state.value
-                )
-        yield control.End()
+                yield lease_views.view(parts.leases, row)
 
     async def _status(self) -> Reply:
         parts = self._parts
@@ -197,7 +212,9 @@ class Api:
             workers=tuple(sorted(parts.workers)),
             reporter=await self._reporter_state(),
             layers=layers.layers,
-            counters=layers.counters | dict(parts.recorder.counters),
+            counters=layers.counters
+            | dict(parts.recorder.counters)
+            | {"leases.quarantined": parts.leases.quarantined},
             ca_not_after_ms=parts.ca.not_after_ms,
         )
 

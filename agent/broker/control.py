@@ -1,7 +1,8 @@
 """The control socket's language: what `loopwarden` may ask, and what the broker answers.
 
 One SOCK_SEQPACKET connection, one request at a time. A frame is one msgpack struct of at most
-FRAME_BYTES_MAX bytes. A request has one reply, or, for ListLoops, a row of views closed by End.
+FRAME_BYTES_MAX bytes. A request has one reply, or (ListLoops, ListLeases, Revoke) a row of them
+closed by End.
 The broker takes identity from the kernel (SO_PEERCRED and its kin), never from a message.
 """
 
@@ -50,9 +51,21 @@ class Unregister(Control, frozen=True):
 
 
 class Revoke(Control, frozen=True):
-    """End a run's access now, and a launched run's processes → Accepted."""
+    """End a run's access and processes, or one lease, by id → Accepted, LeaseView frames, End.
+
+    Accepted comes when it is cut here; the views when the providers confirmed, or after a wait.
+    rotate: of a lease; its run may take another.
+    """
 
     run: str
+    rotate: bool = False
+
+
+class ListLeases(Control, frozen=True):
+    """→ LeaseView frames, then End. run "" is every run of the caller's; past: ended ones too."""
+
+    run: str
+    past: bool
 
 
 class ListLoops(Control, frozen=True):
@@ -120,13 +133,26 @@ class SessionView(Control, frozen=True):
 
 
 class LeaseView(Control, frozen=True):
-    """One lease of a run."""
+    """One lease of a run. Times are Unix milliseconds, 0: none."""
 
     run_id: RunId
     lease_id: LeaseId
     target: TargetName
     provider: str
     state: str
+    loop: str
+    sessions: int
+    expires_ms: int
+    renewable: bool
+    revocable: bool
+    withdrawn: bool
+    next_action: str
+    next_ms: int
+    attempts: int
+    error: str
+    provider_id: str
+    began_ms: int
+    at_ms: int
 
 
 class End(Control, frozen=True):
@@ -168,6 +194,7 @@ Request = (
     | RegisterLoop
     | Unregister
     | Revoke
+    | ListLeases
     | ListLoops
     | GetStatus
     | Diagnose

@@ -195,6 +195,7 @@ class Loops:
             await self.kernel.request(RevokeRun(run_id, kill), Done)
         except RequestFailed as error:
             raise _refused_by_kernel(error) from error
+        self._leases.flows_stopped(run_id)
 
     def finish(self, run_id: RunId, reason: Reason) -> asyncio.Task[None] | None:
         """The run is over: cut, take away, record, forget. Once, whoever asks."""
@@ -318,6 +319,7 @@ class Loops:
         while True:
             try:
                 await self.kernel.request(RevokeRun(run_id, kill=False), Done)
+                self._leases.flows_stopped(run_id)
                 if not recorded:
                     self._recorder.note(RunEnded(run_id, live.ended_because))
                     recorded = True

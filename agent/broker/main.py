@@ -28,7 +28,15 @@ from agent.broker.trust import write_trust
 from agent.config.daemon import Daemon
 from agent.ipc import messages
 from agent.ipc.endpoint import Endpoint, PeerGone, Received, Receiver
-from agent.ipc.messages import CutRun, Durable, PolicyNames, RunEmptied, SessionBegan, SpoolState
+from agent.ipc.messages import (
+    CutLease,
+    CutRun,
+    Durable,
+    PolicyNames,
+    RunEmptied,
+    SessionBegan,
+    SpoolState,
+)
 from agent.ipc.role import run_role
 from agent.model.audit import Alarm
 from agent.model.ids import LoopName
@@ -93,7 +101,7 @@ class Broker:
             detail = f"lease journal: {journal.bad_lines} bad lines, kept in leases.quarantine"
             recorder.alarm(Alarm.SPOOL_QUARANTINED, detail)
         client = BrokerClient(Prepared.systemd, dict(os.environ))
-        leases = Leases(journal, client, recorder.note)
+        leases = Leases(journal, client, recorder.note, recorder.alarm, self._cut)
         loops = Loops(policies, recorder, sessions, leases, self._cut)
         ca = self._open_ca()
         self._parts = Parts(
@@ -124,7 +132,7 @@ class Broker:
         old = parts.workers.pop(peer, None)
         if old is not None:
             old.close()
-            parts.sessions.worker_gone(peer)
+            self._worker_gone(peer)
 
         endpoint = self._endpoint(sock, peer, functools.partial(workers.receive, parts, peer))
         parts.workers[peer] = endpoint
@@ -147,10 +155,9 @@ class Broker:
 
     async def drain(self, within_s: float) -> None:
         """Take no new runs; what runs is governed by kernel and the next broker."""
-        del within_s
         if self._server is not None:
             self._server.close()
-        await self.parts.leases.settled()
+        await self.parts.leases.drain(within_s)
 
     @property
     def parts(self) -> Parts:
@@ -184,7 +191,11 @@ class Broker:
             self.parts.recorder.unwired()
         else:
             self.parts.workers.pop(peer, None)
-            self.parts.sessions.worker_gone(peer)
+            self._worker_gone(peer)
+
+    def _worker_gone(self, peer: str) -> None:
+        self.parts.sessions.worker_gone(peer)
+        self.parts.leases.users.worker_gone(peer)
 
     def _from_reporter(self, received: Received) -> None:
         received.close_fds()
@@ -194,7 +205,7 @@ class Broker:
             case SpoolState() as state:
                 self.parts.recorder.spool_state(state)
 
-    def _cut(self, message: CutRun) -> None:
+    def _cut(self, message: CutRun | CutLease) -> None:
         for endpoint in tuple(self.parts.workers.values()):
             with contextlib.suppress(PeerGone):  # its sessions are gone with it
                 endpoint.notify(message)

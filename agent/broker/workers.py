@@ -56,6 +56,7 @@ def receive(parts: Parts, worker: str, received: Received) -> Awaitable[None] | 
         case SessionEnded(session_id):
             parts.sessions.ended(worker, session_id)
         case other:
+            parts.leases.users.ended(worker, session_id)
             logger.error("%s sent %s", worker, type(other).__name__)
     return None
 
@@ -108,7 +109,8 @@ async def take_lease(parts: Parts, worker: str, session_id: SessionId) -> Messag
     if target is None or compile_target(target, parts.policies.synthetic) != session.grant.target:
         return Failed(Reason.POLICY_CHANGED, "the policy changed: connect again")
     try:
-        lease = await parts.leases.take(live.run.run_id, live.run.loop, target)
+        run = live.run
+        lease = await parts.leases.take(run.run_id, run.loop, target, run.initiator.uid)
     except LeaseFailed as error:
         return Failed(Reason.LEASE_REFUSED, str(error)[:1024])
     return lease_taken(lease)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from agent import __version__
-from agent.cli import policy, registry, run, status
+from agent.cli import leases, policy, registry, run, status
 from agent.cli.client import DaemonTrouble
 from agent.cli.launch import EXIT_DAEMON
 from agent.config.daemon import DEFAULT_PATH, ConfigError, Daemon, load
@@ -17,7 +17,7 @@ exit status:
              125 trouble with the daemon or a refusal, 126 the command cannot be
              executed, 127 the command is not found
   others     0 done, 1 the answer is no (policy check, explain, doctor),
-             2 wrong usage, 125 trouble with the daemon or a refusal
+             or not yet (revoke), 2 wrong usage, 125 trouble with the daemon or a refusal
 """
 
 
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_registry(commands)
+    _add_leases(commands)
     _add_status(commands)
     policy.add_parsers(commands, _socket)
     return parser
@@ -110,11 +111,30 @@ def _add_registry(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     unregister.set_defaults(
         act=lambda args, config: registry.unregister(args, _socket(args, config))
     )
-    revoke = commands.add_parser(
-        "revoke", help="end a run's access now, and a launched run's processes"
+
+
+def _add_leases(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    listing = commands.add_parser(
+        "leases", help="leased credentials: of which run, their state, what is done next and when"
     )
-    revoke.add_argument("run", metavar="RUN")
-    revoke.set_defaults(act=lambda args, config: registry.revoke(args, _socket(args, config)))
+    listing.add_argument("--all", action="store_true", help="the last ones that are over, too")
+    listing.add_argument("--run", metavar="RUN", help="of this run alone")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    listing.set_defaults(act=lambda args, config: leases.leases(args, _socket(args, config)))
+    revoke = commands.add_parser(
+        "revoke",
+        help="end a run's access and processes, or one lease, now",
+        description="Cut the sessions of a run or of one lease, revoke, and wait up to 10 s until "
+        "it is confirmed. A revoked run gets no new lease; after a revoked lease, its run gets no "
+        "other for that target. Exit status: 0 confirmed, 1 cut but not confirmed yet, 125 "
+        "trouble with the daemon or a refusal.",
+    )
+    revoke.add_argument("run", metavar="RUN|LEASE")
+    revoke.add_argument(
+        "--rotate", action="store_true", help="of a lease: the run may take a new one"
+    )
+    revoke.add_argument("--json", action="store_true", help="for programs")
+    revoke.set_defaults(act=lambda args, config: leases.revoke(args, _socket(args, config)))
 
 
 def _add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

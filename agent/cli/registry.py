@@ -1,11 +1,11 @@
-"""`loopwarden register`, `unregister` and `revoke`."""
+"""`loopwarden register` and `unregister`."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from agent.broker.control import Accepted, RegisterLoop, Revoke, RunOpened, Unregister
+from agent.broker.control import Accepted, RegisterLoop, RunOpened, Unregister
 from agent.cli.client import Client
 
 
@@ -23,13 +23,6 @@ def unregister(arguments: argparse.Namespace, socket_path: Path) -> int:
     text = cgroup_path(run) if "/" in run else run
     with Client(socket_path) as client:
         sys.stdout.write(f"{client.ask(Unregister(text), Accepted).detail}\n")
-    return 0
-
-
-def revoke(arguments: argparse.Namespace, socket_path: Path) -> int:
-    """End a run's access."""
-    with Client(socket_path) as client:
-        sys.stdout.write(f"{client.ask(Revoke(arguments.run), Accepted).detail}\n")
     return 0
 
 

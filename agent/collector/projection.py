@@ -289,7 +289,7 @@ def _lease_changed(to: Projection, record: pb.Record, event: pb.LeaseChanged) ->
         began_ms=record.unix_ms,
         ended_ms=None,
     )
-    ended = record.unix_ms if event.state == "revoked" else None
+    ended = record.unix_ms if event.state in {"revoked", "expired", "forgotten"} else None
     to.lease_states.append(
         {"key_host": to.host_id, "key": event.lease_id, "state": event.state, "ended_ms": ended}
     )

@@ -1,14 +1,23 @@
-"""The contract of a credential provider: issue, renew, revoke, probe.
+"""The contract of a credential provider: issue, renew, revoke, confirm, probe.
 
 A provider is a folder with a `SPEC`. It does no input or output itself: the broker hands it a
 `Client`. Its handle is what the journal keeps of a lease: enough to revoke it after a crash, and
 never the secret. Every method may be called again after a crash with the same arguments; revoke
 of what is gone succeeds.
+
+Times: `now_ms` is the host's Unix time at the call. A server that tells its own time (a reply's
+Date field) decides: the provider gives `expires_ms` as `now_ms` plus what remains by the server's
+clock. The broker counts from there on a clock that nobody sets.
+
+Bounds: the broker cuts each call off (agent/broker/lease_calls.py has the numbers); a cut-off
+issue is followed by revoke with handle "", which must find what was made by its lease id. Raise
+CredentialError and nothing else: anything else is taken for a broken answer, and its text is
+shown to nobody.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.model.credential import Credential, Shape
 from agent.model.ids import LeaseId, LoopName, RunId, TargetName
@@ -17,14 +26,28 @@ from agent.model.secret import Secret
 SECRET_BYTES_MAX = 16 << 10  # a credential crosses to the proxy in one frame
 HANDLE_CHARACTERS_MAX = 1_024
 
+PROVIDER_ID_CHARACTERS_MAX = 512
+SQL_ROWS_MAX = 1_000  # of one answer
+SQL_CONNECT_S, SQL_STATEMENT_S = 5.0, 10.0
 
 class CredentialError(Exception):
     """The provider could not do it. The text names cause and next step, never a secret.
 
-    transient says that trying again later may help.
+    transient: trying again later may help. permanent (of revoke): trying again will not help, so
+    a person is told now, not after many failures. nothing_made (of issue): it is certain that
+    nothing exists, so that there is nothing to take away; say it only where it is (nothing was
+    sent, or the backend said no before it made anything). Of renew, without transient: it can't
+    be renewed any more, and is replaced before its end.
     """
 
-    def __init__(self, text: str, *, transient: bool = False) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        transient: bool = False,
+        permanent: bool = False,
+        nothing_made: bool = False,
+    ) -> None:
         super().__init__(text)
         self.transient = transient
 
@@ -59,7 +82,11 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to issue, for whom. lease_id is unique: a provider may name its credential by it."""
+    """What to issue, for whom. lease_id is unique: a provider names its credential by it.
+
+    ttl_s and max_ttl_s are the target's own bounds, 0 when it has none: ask the backend for no
+    more. subject is the run's verified identity, "" when it is a local user's.
+    """
 
     lease_id: LeaseId
     run_id: RunId
@@ -73,7 +100,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A credential that exists now. expires_ms is Unix time; 0: it does not expire by itself."""
+    """A credential that exists now. expires_ms is Unix time; 0: it does not expire by itself.
+
+    revocable False: the backend can't end it, and nothing is shown as revoked. provider_id is the
+    backend's own name of it, for people ("" when it has none); never the secret. max_ms is Unix
+    time past which no renewal can take it, 0 when that is not known.
+    """
 
     credential: Credential
     handle: str
@@ -93,19 +125,21 @@ class Provider(Protocol):
         """
         ...
 
-    async def renew(self, wanted: Wanted, handle: str, client: Client, now_ms: int) -> Issued:
-        """Make a renewable credential last longer.
+    async def renew(
+        self, wanted: Wanted, handle: str, client: Client, now_ms: int
+    ) -> "Issued | Renewed":
+        """Make a renewable credential last longer. Its secret stays: of Issued, times are read.
 
         Raises:
-            CredentialError: it is not renewable, or gone.
+            CredentialError: it is not renewable or gone; transient: it may be asked again.
         """
         ...
 
     async def revoke(self, wanted: Wanted, handle: str, client: Client) -> None:
-        """End a credential; handle "" when it is not known whether it was issued.
+        """End a credential; handle "" when it is not known whether it was issued: find by id.
 
         Raises:
-            CredentialError: it may still be alive; the broker tries again.
+            CredentialError: it may still be alive; the broker tries again, later and later.
         """
         ...
 
@@ -120,9 +154,39 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProviderSpec:
-    """What a provider's folder exports as `SPEC`."""
+    """What a provider's folder exports as `SPEC`.
+
+    revocable False: none of its credentials can be ended by us (see Issued).
+    """
 
     name: str
     shapes: frozenset[Shape]
     settings: tuple[str, ...]
     make: Callable[[], Provider]
+    ttl_s: int = 0
+    max_ttl_s: int = 0
+    subject: str = ""
+    provider_id: str = ""
+    max_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The same credential lasts until then."""
+
+    expires_ms: int
+    max_ms: int = 0
+@runtime_checkable
+class Confirms(Protocol):
+    """A provider that can ask its backend what became of a credential. Not all can."""
+
+    async def confirm(self, wanted: Wanted, handle: str, client: Client) -> bool:
+        """Return whether it is gone. Asked after revoke, and after the end of its time.
+
+        Raises:
+            CredentialError: that can't be said now; the broker asks again.
+        """
+        ...
+
+
+    revocable: bool = True

@@ -298,6 +298,18 @@ class CutRun(Message, frozen=True):
     reason: Reason
 
 
+class CutLease(Message, frozen=True):
+    """Notice: end the sessions that hold this lease of the run, with this cause, and forget it.
+
+    when_idle: each may first finish what is under way; no new operation of it begins.
+    """
+
+    run_id: RunId
+    lease_id: LeaseId
+    reason: Reason
+    when_idle: bool
+
+
 class PolicyNames(Message, frozen=True):
     """Notice: the policy of this revision; names the resolver answers: (name, IPv4, IPv6)."""
 
@@ -382,7 +394,13 @@ BOUNDARIES: dict[tuple[str, str], object] = {
     ("proxy", "kernel"): FromRole | Attribute,
     ("kernel", "reporter"): ToRole | Failed,
     ("reporter", "kernel"): FromRole,
-    ("broker", "proxy"): Authorized | LeaseTaken | LeafSigned | CutRun | PolicyNames | Failed,
+    ("broker", "proxy"): Authorized
+    | LeaseTaken
+    | LeafSigned
+    | CutRun
+    | CutLease
+    | PolicyNames
+    | Failed,
     ("proxy", "broker"): Authorize | TakeLease | SignLeaf | SessionEnded,
     ("proxy", "reporter"): Record,
     ("reporter", "proxy"): Durable | SpoolState,

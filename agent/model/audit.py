@@ -151,6 +151,7 @@ class Alarm(StrEnum):
 class Alarmed:
     """An alarm with what a person needs to act."""
 
+    LEASE_QUARANTINED = "lease-quarantined"  # a credential that cannot be revoked
     alarm: Alarm
     detail: str
     run_id: RunId | None

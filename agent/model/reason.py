@@ -13,6 +13,8 @@ class Reason(StrEnum):
     RUN_ENDED = "run-ended"
     RUN_REVOKED = "run-revoked"
     POLICY_CHANGED = "policy-changed"
+    LEASE_EXPIRED = "lease-expired"
+    LEASE_REVOKED = "lease-revoked"
     DRAINING = "draining"
     # refused before a session has a target
     UNATTRIBUTED = "unattributed"

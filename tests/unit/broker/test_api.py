@@ -98,6 +98,7 @@ def test_revoke_cuts_and_kills(tmp_path: Path) -> None:
             answer = await made.worker.ask(m.Authorize(session))
             assert isinstance(answer, m.Authorized)
             assert answer.reason is Reason.RUN_REVOKED
+            await expect(caller.reply(), c.End)
             refused = await expect(caller.ask(c.Revoke("01JD0000000000000000000000")), c.Refused)
             assert refused.reason is Reason.RUN_UNKNOWN
 

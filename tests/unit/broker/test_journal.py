@@ -1,16 +1,19 @@
 """The lease journal under crashes: what was acknowledged is there, what was torn is not."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.broker import journal as module
-from agent.broker.journal import Journal, JournalDead, Row
+from agent.broker.journal import Journal, JournalDead, Row, RowTooLong
 from agent.model.ids import LeaseId, LoopName, RunId, TargetName
 from agent.model.lease import LeaseState
 
-STATES = [LeaseState.ISSUED, LeaseState.ACTIVE, LeaseState.REVOKING, LeaseState.REVOKED]
+S = LeaseState
+STATES = [S.ISSUED, S.ACTIVE, S.RENEWING, S.ACTIVE, S.DRAINING, S.REVOKING, S.REVOKED]
 
 
 def _row(number: int = 0) -> Row:
@@ -19,16 +22,28 @@ def _row(number: int = 0) -> Row:
         RunId("run"),
         LoopName("nightly"),
         TargetName("api"),
+        1000,
         "static",
         (("file", "/etc/x"),),
         "bearer",
         "",
         "",
-        "",
+        0,
+        0,
         LeaseState.INTENT,
-        revocable=False,
-        at_ms=1,
+        1,
+        1,
     )
+
+
+def _moved(journal: Journal, states: list[LeaseState], number: int = 0, **changes: Any) -> None:
+    """Write a row's next states in one go."""
+    row = journal.rows[LeaseId(f"lease-{number}")]
+    steps = []
+    for state in states:
+        row = replace(row, state=state, **changes)
+        steps.append(row)
+    journal.move(*steps)
 
 
 def test_rows_survive_a_restart_until_they_are_revoked(tmp_path: Path) -> None:
@@ -39,12 +54,17 @@ def test_rows_survive_a_restart_until_they_are_revoked(tmp_path: Path) -> None:
         journal = Journal(path)
         journal.begin(_row())
         for state in STATES[:count]:
-            journal.move(LeaseId("lease-0"), (state,), 2, handle="h")
+            _moved(journal, [state], handle="h", error="é\n", next_ms=7)
         journal.close()
         again = Journal(path)
         again.close()
         states = [row.state for row in again.open_rows()]
-        assert states == ([] if count == 4 else [([LeaseState.INTENT, *STATES])[count]])
+        over = count == len(STATES)
+        assert states == ([] if over else [([LeaseState.INTENT, *STATES])[count]])
+        assert [*again.rows.values(), *again.past.values()] == [
+            *journal.rows.values(),
+            *journal.past.values(),
+        ]
 
 
 def test_a_cut_anywhere_loses_only_the_line_that_was_cut(tmp_path: Path) -> None:
@@ -52,10 +72,11 @@ def test_a_cut_anywhere_loses_only_the_line_that_was_cut(tmp_path: Path) -> None
     path = tmp_path / "j"
     journal = Journal(path)
     ends: list[tuple[int, LeaseState | None]] = [(0, None)]
+    assert path.read_bytes() == module.FORMAT
     journal.begin(_row())
     ends.append((path.stat().st_size, LeaseState.INTENT))
     for state in STATES:
-        journal.move(LeaseId("lease-0"), (state,), 2)
+        _moved(journal, [state])
         ends.append((path.stat().st_size, None if state is LeaseState.REVOKED else state))
     journal.close()
     whole = path.read_bytes()
@@ -123,19 +144,122 @@ def test_a_full_disk_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_journal_does_not_grow_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Past COMPACT_BYTES it is rewritten with live rows alone (limit lowered)."""
+    """Past COMPACT_BYTES it is rewritten with what counts alone (limits lowered)."""
     monkeypatch.setattr(module, "COMPACT_BYTES", 4_000)
+    monkeypatch.setattr(module, "PAST_MAX", 3)
     path = tmp_path / "j"
     journal = Journal(path)
     journal.begin(_row(999))
     for number in range(50):
         journal.begin(_row(number))
-        journal.move(LeaseId(f"lease-{number}"), STATES, 2)
-        assert path.stat().st_size <= 4_000 + 2_000
+        _moved(journal, STATES, number)
+        assert path.stat().st_size <= 20_000
     journal.close()
     again = Journal(path)
     again.close()
     assert list(again.rows) == ["lease-999"]
+    assert list(again.past) == ["lease-47", "lease-48", "lease-49"]
+
+
+def test_history_is_bounded_and_what_a_person_took_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PAST_MAX leases that are over (limit lowered); a withdrawn one stays until its run goes."""
+    monkeypatch.setattr(module, "PAST_MAX", 2)
+    path = tmp_path / "j"
+    journal = Journal(path)
+    for number in range(5):
+        journal.begin(_row(number))
+        _moved(journal, STATES[:-2], number)
+        _moved(journal, STATES[-2:], number, withdrawn=number == 0)
+    assert list(journal.past) == ["lease-3", "lease-4"]
+    journal.close()
+    again = Journal(path)
+    again.close()
+    assert list(again.past) == ["lease-3", "lease-4"]
+    assert [row.lease_id for row in again.withdrawn.values()] == ["lease-0"]
+    again = Journal(path)  # after a compaction too
+    again.release(RunId("another"))
+    assert again.withdrawn
+    again.release(RunId("run"))
+    assert not again.withdrawn
+    again.close()
+    last = Journal(path)
+    last.close()
+    assert last.withdrawn  # as was written: reconcile asks which runs live
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'9ae0daaf {"lease_id":"x"}\n',  # the format before, without a first line
+        b"loopwarden-leases 3\n",
+        b"\0" * 64,
+    ],
+)
+def test_another_format_is_refused_and_left_alone(tmp_path: Path, text: bytes) -> None:
+    """Not misread, not overwritten; the refusal says what to do."""
+    path = tmp_path / "j"
+    path.write_bytes(text)
+    with pytest.raises(JournalDead, match=r"not of this version's format.*move it away"):
+        Journal(path)
+    assert path.read_bytes() == text
+
+
+def test_a_row_fits_its_line(tmp_path: Path) -> None:
+    """Settings up to half a line are written, and read back with the longest handle and error."""
+    path = tmp_path / "j"
+    journal = Journal(path)
+    row = _row()
+    room = module.LINE_BYTES_MAX // 2 - len(module._line(row))
+    long = replace(row, settings=(("file", "/etc/x" + "x" * room),))
+    journal.begin(long)
+    with pytest.raises(RowTooLong):
+        journal.begin(replace(_row(1), settings=(("file", "/etc/x" + "x" * (room + 1)),)))
+    _moved(journal, [S.ISSUED], handle="\x01" * 1_024, provider_id="\x01" * 512,
+           error="\x01" * 240)  # fmt: skip
+    journal.close()
+    again = Journal(path)
+    again.close()
+    assert list(again.rows) == ["lease-0"]
+    assert not again.bad_lines
+
+
+def test_a_large_journal_is_not_rewritten_for_each_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When live rows alone are above COMPACT_BYTES, it doubles before it is rewritten."""
+    monkeypatch.setattr(module, "COMPACT_BYTES", 1_000)
+    journal = Journal(tmp_path / "j")
+    rewritten = 0
+    inode = (tmp_path / "j").stat().st_ino
+    for number in range(200):
+        journal.begin(_row(number))
+        now = (tmp_path / "j").stat().st_ino
+        rewritten += now != inode
+        inode = now
+    journal.close()
+    assert 4 <= rewritten <= 10
+
+
+def test_only_what_announces_something_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a call outside or a handing out: a sync. After an end: none."""
+    synced: list[int] = []
+    real = os.fdatasync
+    journal = Journal(tmp_path / "j")
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.append(fd), real(fd))[1])
+    journal.begin(_row())
+    counts = [len(synced)]
+    _moved(journal, [S.ISSUED, S.ACTIVE])
+    counts.append(len(synced))
+    for state in (S.RENEWING, S.ACTIVE, S.DRAINING, S.REVOKING, S.REVOKE_RETRY, S.REVOKING,
+                  S.QUARANTINED, S.REVOKING, S.REVOKED):  # fmt: skip
+        _moved(journal, [state])
+        counts.append(len(synced))
+    journal.close()
+    assert counts == [1, 2, 3, 4, 4, 5, 5, 6, 6, 7, 7]
 
 
 def test_states_are_not_skipped(tmp_path: Path) -> None:
@@ -143,7 +267,9 @@ def test_states_are_not_skipped(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     journal.begin(_row())
     with pytest.raises(AssertionError):
-        journal.move(LeaseId("lease-0"), (LeaseState.ACTIVE,), 2)
+        _moved(journal, [LeaseState.ACTIVE])
+    with pytest.raises(AssertionError):
+        _moved(journal, [LeaseState.ISSUED, LeaseState.REVOKED])
     journal.close()
 
 

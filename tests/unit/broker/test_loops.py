@@ -117,7 +117,16 @@ def test_the_end_of_a_run_takes_everything_away(tmp_path: Path) -> None:
             await made.reporter.until(lambda: bool(made.reporter.of(RunEnded)))
             await made.broker.parts.leases.settled()
             await made.reporter.until(
-                lambda: [each.state for each in made.reporter.of(LeaseChanged)] == list(LeaseState)
+                lambda: (
+                    [each.state for each in made.reporter.of(LeaseChanged)]
+                    == [
+                        LeaseState.INTENT,
+                        LeaseState.ISSUED,
+                        LeaseState.ACTIVE,
+                        LeaseState.DRAINING,
+                        LeaseState.FORGOTTEN,
+                    ]
+                )
             )
             assert made.reporter.of(RunEnded) == [RunEnded(run_id, Reason.RUN_ENDED)]
             assert isinstance(await made.worker.ask(m.TakeLease(session)), m.Failed)
@@ -177,7 +186,7 @@ def test_a_run_that_ended_while_the_broker_was_away_loses_its_lease(tmp_path: Pa
             states = [each.state for each in made.reporter.of(LeaseChanged)]
             await made.reporter.until(
                 lambda: (
-                    LeaseState.REVOKED in [each.state for each in made.reporter.of(LeaseChanged)]
+                    LeaseState.FORGOTTEN in [each.state for each in made.reporter.of(LeaseChanged)]
                 )
             )
             assert states[0] is LeaseState.INTENT
