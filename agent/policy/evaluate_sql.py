@@ -59,6 +59,7 @@ class SqlEvaluator:
         self.grant = grant
         names = Names(grant.target.postgres or PostgresOptions())
         self._names = names
+        self._fixed = dict(grant.target.postgres.settings) if grant.target.postgres else {}
         matchers = [Matcher(rule, names) for rule in grant.rules if rule.sql is not None]
         self._allow = tuple(one for one in matchers if one.rule.effect == "allow")
         self._deny = tuple(one for one in matchers if one.rule.effect == "deny")
@@ -114,12 +115,23 @@ class SqlEvaluator:
         matched = tuple(one.rule for one in (*covering, *(one for one, _ in hits)))
         said = words.Said(self.grant.loop, self.grant.target.name, facts, number, total)
         verdict = (
-            self._hit(hits, said)
+            self._changes_fixed(said)
+            or self._hit(hits, said)
             or self._uncovered(covering, said)
             or self._maybe_hit(said)
             or _allowed([one for one in covering if one.rule.mode is Mode.ENFORCE], facts)
         )
         return Judgement(facts, verdict, matched)
+
+    def _changes_fixed(self, said: words.Said) -> Deny | None:
+        """The target's settings hold: names are resolved by its search_path."""
+        for name, value in said.facts.statement.settings if self._fixed else ():
+            # None is the value that the session began with, which is the target's
+            if name == words.ANY_SETTING or (
+                name in self._fixed and value not in (None, self._fixed[name])
+            ):
+                return self._refused(said.changes(name), words.LEAVE_SETTING)
+        return None
 
     def _hit(self, hits: list[tuple[Matcher, tuple[str, ...]]], said: words.Said) -> Deny | None:
         for one, hit in hits:

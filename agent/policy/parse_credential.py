@@ -140,7 +140,8 @@ def _shape(fields: Fields, protocol: str, provider: str) -> Shape:
     if shape not in accepted:
         text_ = f"protocol {protocol} does not take shape {shape}; it takes {', '.join(accepted)}"
         fields.problem("shape", text_)
-    elif shape not in SHAPES[provider]:
+        return accepted[0]
+    if shape not in SHAPES[provider]:
         fields.problem("shape", f"provider {provider} does not make shape {shape}")
     return shape
 

@@ -18,6 +18,10 @@ TABLES_SHOWN_MAX = 8
 KIND_CHARACTERS_MAX = 64
 ASK = "If the loop needs this, ask whoever keeps the policy to"
 ASK_FOR_A_RULE = f"{ASK} add a rule with allow: {{effects: [read]}} or more."
+LEAVE_SETTING = (
+    f"Leave the setting as it is. {ASK} take it out of the target's settings."
+)
+ANY_SETTING = "?"  # only the server can know which one a statement changes
 _YAML_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.$-]*")
 
 
@@ -48,6 +52,14 @@ class Said:
         return (
             f"rule {rule_id} may deny {self.statement} at target {self.target}: "
             f"nobody can tell what it does, {self._why()}"
+        )
+
+    def changes(self, setting: str) -> str:
+        """It changes a setting that the target has fixed."""
+        which = "a setting that can't be told" if setting == ANY_SETTING else setting
+        return (
+            f"target {self.target} fixes its settings, and {self.statement} may change "
+            f"{bounded(which, KIND_CHARACTERS_MAX)}"
         )
 
     def no_rule(self) -> str:

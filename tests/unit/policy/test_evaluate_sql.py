@@ -1,5 +1,6 @@
 """Deciding statements: default deny, deny beats allow, what can't be told is not allowed."""
 
+import dataclasses
 import itertools
 import random
 
@@ -230,6 +231,29 @@ def test_a_pinned_search_path_tells_the_schema() -> None:
     assert allows(both, read("orders"), target=', settings: {search_path: "app, public"}')
     denied = [READ, "deny: {tables: [audit.orders]}"]
     assert not allows(denied, read("orders"), target=", settings: {search_path: app}")
+
+
+def test_the_settings_of_a_target_hold() -> None:
+    """No statement changes one, whatever the rules; resetting and saying the same are no change."""
+    target = ", settings: {search_path: app}"
+    for settings, expected in (
+        ((("search_path", "secret"),), False),
+        ((("work_mem", "1GB"), ("search_path", "secret")), False),
+        ((("?", "?"),), False),
+        ((("search_path", "?"),), False),
+        ((("search_path", "app"),), True),
+        ((("search_path", None),), True),
+        ((("*", None),), True),
+        ((("work_mem", "1GB"),), True),
+    ):
+        one = dataclasses.replace(BEGIN, kind="SET", settings=settings)
+        assert allows([ALL], one, target=target) is expected
+        assert allows([ALL], one)
+    verdict = denial([ALL], dataclasses.replace(BEGIN, settings=(("search_path", "a"),)),
+                     target=target)  # fmt: skip
+    assert verdict.explanation == (
+        "target db fixes its settings, and the statement (BEGIN) may change search_path"
+    )
 
 
 def test_the_target_says_what_functions_do() -> None:
