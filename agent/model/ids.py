@@ -22,19 +22,25 @@ ULID_BYTES = 16
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)  # two letters: 10 bits
 _SHIFTS = tuple(range(120, -1, -10))
+_FIVE_BITS = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")  # names of loops and targets
 
 
-def new_ulid(unix_ms: int, randomness: bytes) -> str:
-    """Return a ULID of this time and these 10 random bytes.
+def ulid_time(unix_ms: int) -> str:
+    """Return the first 10 characters of a ULID of this time.
 
     Raises:
-        ValueError: the time does not fit 48 bits, or there are not 10 bytes.
+        ValueError: the time does not fit 48 bits.
     """
-    if not 0 <= unix_ms < 1 << 48 or len(randomness) != 10:
-        raise ValueError("a ULID takes a 48 bit time and 10 random bytes")
-    return encode_ulid(unix_ms.to_bytes(6, "big") + randomness)
+    if not 0 <= unix_ms < 1 << 48:
+        raise ValueError("a ULID takes a 48 bit time")
+    return encode_ulid(unix_ms.to_bytes(6, "big") + bytes(10))[:10]
+
+
+def ulid_randomness(drawn: bytes) -> str:
+    """Return a character of five random bits for each byte; a ULID ends in 16 of them."""
+    return drawn.translate(_FIVE_BITS).decode("ascii")
 
 
 def encode_ulid(raw: bytes) -> str:

@@ -20,6 +20,9 @@ def _short(number: int) -> bytes:
 
 _LAST = tuple(_short(number) for number in range(_PAIR))
 _MORE = tuple(bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(_PAIR))
+_TEXT_HEADS = tuple(  # of a field with a text of less than 128 bytes
+    tuple(bytes((field << 3 | 2, size)) for size in range(0x80)) for field in range(16)
+)
 _kept: dict[object, bytes] = {}
 
 
@@ -49,17 +52,23 @@ def text(field: int, value: str) -> bytes:
     if not value:
         return b""
     data = value.encode()
-    return _LAST[field << 3 | 2] + varint(len(data)) + data
+    size = len(data)
+    if size < 0x80:
+        return _TEXT_HEADS[field][size] + data
+    return _LAST[field << 3 | 2] + varint(size) + data
 
 
 def number(field: int, value: int) -> bytes:
     """Return an unsigned integer field (numbers up to 15), nothing for 0."""
+    if 0 < value < _PAIR:
+        return _LAST[field << 3] + _LAST[value]
     return _LAST[field << 3] + varint(value) if value else b""
 
 
 def message(field: int, body: bytes) -> bytes:
     """Return a sub-message field, also when it is empty (numbers up to 2,047)."""
-    return varint(field << 3 | 2) + varint(len(body)) + body
+    size = len(body)
+    return _LAST[field << 3 | 2] + (_LAST[size] if size < _PAIR else varint(size)) + body
 
 
 def texts(first: int, *values: str) -> bytes:
@@ -86,22 +95,29 @@ def record_head(boot_id: str, unix_ms: int, monotonic_ns: int) -> bytes:
 
 def record(seq: int, head: bytes, field: int, event: bytes) -> bytes:
     """Return a Record around a serialised event; head is its fields 2 to 5."""
-    return b"".join((number(1, seq), head, message(field, event)))
+    size = len(event)
+    return b"".join((
+        number(1, seq), head, _LAST[field << 3 | 2], _LAST[size] if size < _PAIR else varint(size),
+        event,
+    ))  # fmt: skip
 
 
 def operation_intended(event: OperationIntended) -> bytes:
     """Return the event's bytes."""
+    common = (event.session_id, event.run_id, event.loop, event.target or "")
+    last = (event.rule, event.lease_id or "", event.durability)
     return b"".join((
-        texts(1, event.session_id, event.run_id, event.loop, event.target or ""),
+        _kept.get((1, common)) or texts(1, *common),
         message(5, _operation(event.operation)),
-        texts(6, event.rule, event.lease_id or "", event.durability),
+        _kept.get((6, last)) or texts(6, *last),
     ))  # fmt: skip
 
 
 def _operation(one: Operation) -> bytes:
+    kind = (one.protocol, one.verb)
     return b"".join((
         text(1, one.operation_id),
-        texts(2, one.protocol, one.verb),
+        _kept.get((2, kind)) or texts(2, *kind),
         text(4, one.resource),
         _attributes(one.attributes) if one.attributes else b"",
     ))  # fmt: skip
@@ -118,10 +134,11 @@ def _attributes(pairs: tuple[tuple[str, str], ...]) -> bytes:
 
 def operation_finished(event: OperationFinished) -> bytes:
     """Return the event's bytes."""
+    session, result = (event.session_id,), (event.outcome, event.reason, event.status)
     return b"".join((
-        text(1, event.session_id),
+        _kept.get((1, session)) or texts(1, *session),
         text(2, event.operation_id),
-        texts(3, event.outcome, event.reason, event.status),
+        _kept.get((3, result)) or texts(3, *result),
         number(6, event.request_bytes),
         number(7, event.response_bytes),
         number(8, event.duration_ns),

@@ -2,12 +2,14 @@
 
 import os
 import time
+from functools import lru_cache
 
-from agent.model.ids import new_ulid
+from agent.model.ids import ulid_randomness, ulid_time
 
-ULID_RANDOM_BYTES = 10
-RANDOMNESS_BYTES = 4_000
-_randomness = bytearray()
+ULID_RANDOM_CHARACTERS = 16
+DRAWN_AT_ONCE = 256  # ULIDs of one system call
+_drawn: list[str] = []
+_time_of = lru_cache(1)(ulid_time)  # many in one millisecond
 
 
 def unix_ms() -> int:
@@ -27,8 +29,8 @@ def boot_ns() -> int:
 
 def fresh_ulid() -> str:
     """Return a new identifier."""
-    if len(_randomness) < ULID_RANDOM_BYTES:
-        _randomness.extend(os.urandom(RANDOMNESS_BYTES))  # a system call for 400, not for each
-    drawn = bytes(_randomness[-ULID_RANDOM_BYTES:])
-    del _randomness[-ULID_RANDOM_BYTES:]
-    return new_ulid(unix_ms(), drawn)
+    if not _drawn:
+        text = ulid_randomness(os.urandom(DRAWN_AT_ONCE * ULID_RANDOM_CHARACTERS))
+        step = ULID_RANDOM_CHARACTERS
+        _drawn.extend(text[start : start + step] for start in range(0, len(text), step))
+    return _time_of(unix_ms()) + _drawn.pop()

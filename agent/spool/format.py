@@ -14,7 +14,7 @@ The segment that is being written may end in zeros, which are space kept for it 
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 MAGIC = b"LWSPOOL1"
@@ -95,10 +95,17 @@ def parse_header(data: bytes) -> Header:
     return Header(boot, first_seq, previous_hash, created_ms, body[_FIXED.size :])
 
 
-def serialize_frame(seq: int, synced: int, payload: bytes) -> bytes:
-    """Return the frame of one record (hot: about 1 µs)."""
-    tail = _TAIL.pack(len(payload), synced, seq)
-    return MARKER + _CRC.pack(zlib.crc32(payload, zlib.crc32(tail))) + tail + payload
+def serialize_frames(
+    records: Sequence[bytes], first_seq: int, synced: int, previous_hash: bytes
+) -> tuple[bytes, bytes]:
+    """Return the frames of records, and the chain hash after them (hot: about 2 µs a record)."""
+    parts: list[bytes] = []
+    digest, crc32, sha256 = previous_hash, zlib.crc32, hashlib.sha256
+    for seq, record in enumerate(records, first_seq):
+        tail = _TAIL.pack(len(record), synced, seq)
+        parts += (MARKER, _CRC.pack(crc32(record, crc32(tail))), tail, record)
+        digest = sha256(digest + record).digest()
+    return b"".join(parts), digest
 
 
 def chain(previous_hash: bytes, payload: bytes) -> bytes:

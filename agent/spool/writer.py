@@ -21,8 +21,7 @@ from agent.spool.format import (
     FRAME_HEAD_BYTES,
     RECORD_BYTES_MAX,
     Header,
-    chain,
-    serialize_frame,
+    serialize_frames,
     serialize_header,
 )
 from agent.spool.recovery import QUARANTINE, Recovered, Segment, segment_name
@@ -164,19 +163,16 @@ class Spool:
             ValueError: a record exceeds RECORD_BYTES_MAX.
         """
         self._check(closing=closing)
-        size = sum(map(len, records)) + FRAME_HEAD_BYTES * len(records)
+        sizes = list(map(len, records))
+        if max(sizes, default=0) > RECORD_BYTES_MAX:
+            raise ValueError(f"a record of {max(sizes)} bytes exceeds {RECORD_BYTES_MAX}")
+        size = sum(sizes) + FRAME_HEAD_BYTES * len(records)
         if self._end + size > self._limits.segment_bytes and self._next_seq > (
             self._header.first_seq
         ):
             self._roll()
         first = self._next_seq
-        parts, digest = [], self._hash
-        for seq, record in enumerate(records, first):
-            if len(record) > RECORD_BYTES_MAX:
-                raise ValueError(f"a record of {len(record)} bytes exceeds {RECORD_BYTES_MAX}")
-            parts.append(serialize_frame(seq, self._synced_end, record))
-            digest = chain(digest, record)
-        data = b"".join(parts)
+        data, digest = serialize_frames(records, first, self._synced_end, self._hash)
         self._write(data)
         self._end += len(data)
         if self._end > self._file_end:

@@ -9,14 +9,14 @@ from agent.spool.format import (
     highest_seq,
     parse_header,
     scan,
-    serialize_frame,
+    serialize_frames,
     serialize_header,
 )
 from tests.fuzz.engine import main
 
 _HEADER = serialize_header(Header(bytes(16), 7, GENESIS, 1_700_000_000_000, b"note"))
 _FRAMES = tuple(
-    serialize_frame(7 + number, synced, payload)
+    serialize_frames([payload], 7 + number, synced, GENESIS)[0]
     for number, (synced, payload) in enumerate(((0, b"one"), (90, b""), (90, b"\xf5LWr three")))
 )
 SEEDS = (

@@ -171,7 +171,7 @@ class Exchange:
         """Take the upstream's end; return the last bytes downstream. Look at answered after."""
         out: list[bytes] = []
         if isinstance(self._response_body, ClosedBody):
-            self._complete(out)
+            self._complete(out, b"" if self._stream is None else self._stream.flush())
         return b"".join(out)
 
     def _fail(self, detail: str, reason: Reason = Reason.UPSTREAM_PROTOCOL_ERROR) -> None:
@@ -242,11 +242,10 @@ class Exchange:
         if body.error:
             self._fail(body.error)
         elif body.done and not self.answered:
-            self._complete(out)
+            self._complete(out, b"")  # what the scrubber held came with the last payload
 
-    def _complete(self, out: list[bytes]) -> None:
+    def _complete(self, out: list[bytes], last: bytes) -> None:
         self.answered = True
-        last = b"" if self._stream is None else self._stream.flush()
         if self._response_chunked:
             out.append(serialize_chunk(last) + LAST_CHUNK)
         elif last:

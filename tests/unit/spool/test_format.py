@@ -15,7 +15,7 @@ from agent.spool.format import (
     parse_frame,
     parse_header,
     scan,
-    serialize_frame,
+    serialize_frames,
     serialize_header,
 )
 
@@ -25,8 +25,11 @@ FIRST = 7
 
 def segment(payloads: list[bytes], note: bytes = b"") -> bytes:
     header = Header(bytes(16), FIRST, GENESIS, 5, note)
-    body = [serialize_frame(seq, 0, one) for seq, one in enumerate(payloads, FIRST)]
-    return serialize_header(header) + b"".join(body)
+    return serialize_header(header) + serialize_frames(payloads, FIRST, 0, GENESIS)[0]
+
+
+def frame(seq: int, synced: int, payload: bytes) -> bytes:
+    return serialize_frames([payload], seq, synced, GENESIS)[0]
 
 
 @given(payload_lists, st.binary(max_size=100))
@@ -35,10 +38,11 @@ def test_what_was_written_is_read(payloads: list[bytes], note: bytes) -> None:
     data = segment(payloads, note)
     result = scan(data)
     assert result.header.note == note
-    assert [frame.payload for frame in frames(data, result.header)] == payloads
+    assert [one.payload for one in frames(data, result.header)] == payloads
     digest = GENESIS
     for one in payloads:
         digest = chain(digest, one)
+    assert serialize_frames(payloads, FIRST, 0, GENESIS)[1] == digest
     assert (result.hash, result.next_seq, result.end) == (digest, FIRST + len(payloads), len(data))
     assert not result.damaged
 
@@ -81,10 +85,10 @@ def test_a_cut_is_a_torn_tail(payloads: list[bytes], data: st.DataObject) -> Non
 def test_damage_below_a_synced_offset_is_told_from_a_torn_write() -> None:
     """A bad frame is damage when a later frame says that it was durable, else a torn write."""
     header = serialize_header(Header(bytes(16), 1, GENESIS, 5, b""))
-    first = serialize_frame(1, 0, b"one")
-    second = serialize_frame(2, len(header), b"two")
+    first = frame(1, 0, b"one")
+    second = frame(2, len(header), b"two")
     broken = bytes(len(first))
-    durable = serialize_frame(2, len(header) + len(first), b"two")
+    durable = frame(2, len(header) + len(first), b"two")
     assert not scan(header + broken + second).damaged
     result = scan(header + broken + durable)
     assert result.damaged
@@ -93,8 +97,8 @@ def test_damage_below_a_synced_offset_is_told_from_a_torn_write() -> None:
 
 def test_limits_hold_at_the_limit_and_one_past_it() -> None:
     """A record of RECORD_BYTES_MAX is read, one byte more is not; the same for the note."""
-    assert parse_frame(serialize_frame(1, 0, bytes(RECORD_BYTES_MAX)), 0) is not None
-    assert parse_frame(serialize_frame(1, 0, bytes(RECORD_BYTES_MAX + 1)), 0) is None
+    assert parse_frame(frame(1, 0, bytes(RECORD_BYTES_MAX)), 0) is not None
+    assert parse_frame(frame(1, 0, bytes(RECORD_BYTES_MAX + 1)), 0) is None
     note = bytes(NOTE_BYTES_MAX)
     assert parse_header(serialize_header(Header(bytes(16), 1, GENESIS, 0, note))).note == note
     with pytest.raises(ValueError, match="note"):
