@@ -16,6 +16,7 @@ shown to nobody.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -25,10 +26,10 @@ from agent.model.secret import Secret
 
 SECRET_BYTES_MAX = 16 << 10  # a credential crosses to the proxy in one frame
 HANDLE_CHARACTERS_MAX = 1_024
-
 PROVIDER_ID_CHARACTERS_MAX = 512
 SQL_ROWS_MAX = 1_000  # of one answer
 SQL_CONNECT_S, SQL_STATEMENT_S = 5.0, 10.0
+
 
 class CredentialError(Exception):
     """The provider could not do it. The text names cause and next step, never a secret.
@@ -50,10 +51,89 @@ class CredentialError(Exception):
     ) -> None:
         super().__init__(text)
         self.transient = transient
+        self.permanent = permanent
+        self.nothing_made = nothing_made
+
+
+class SqlRefused(CredentialError):
+    """The server was reached and refused; its code is an SQLSTATE (PostgreSQL, appendix A)."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class SqlServer:
+    """A PostgreSQL server, and who we are there.
+
+    host and port are dialled; name is what its certificate is for, "" for a server without TLS
+    (the operator said so). ca is the path of the CA's PEM file, "" for the system's roots. label
+    is our application_name, so that our own sessions can be told apart.
+    """
+
+    host: str
+    port: int
+    name: str
+    ca: str
+    user: str
+    database: str
+    label: str
+
+
+class SqlSession(Protocol):
+    """One session; search_path is pg_catalog alone. SqlRefused leaves it usable."""
+
+    @property
+    def version(self) -> int:
+        """The server's major version."""
+        ...
+
+    async def execute(self, text: str) -> tuple[str, ...]:
+        """Run statements, and return the codes of the warnings that they gave.
+
+        Raises:
+            SqlRefused: the server said no.
+            CredentialError: no answer within SQL_STATEMENT_S, or the connection is gone.
+        """
+        ...
+
+    async def fetch(self, text: str, *arguments: str | int) -> tuple[tuple[object, ...], ...]:
+        """Return the rows of one query; it is read only up to SQL_ROWS_MAX.
+
+        Raises:
+            SqlRefused, CredentialError: as execute, and for more rows.
+        """
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """Commit what is done inside, or nothing of it; one at a time for each server."""
+        ...
 
 
 class Client(Protocol):
-    """What a provider may do in the world. All answers are bounded by SECRET_BYTES_MAX."""
+    """What a provider may do in the world. All answers are bounded by SECRET_BYTES_MAX.
+
+    host names this installation, so that what it made can be told from what others made.
+    """
+
+    @property
+    def host(self) -> str:
+        """At most 64 letters, digits and '-'; the same after a restart."""
+        ...
+
+    def random(self, count: int) -> bytes:
+        """Return random bytes that nobody can guess."""
+        ...
+
+    def sql(self, server: SqlServer, password: Secret) -> AbstractAsyncContextManager[SqlSession]:
+        """Connect, verified, and disconnect at the end.
+
+        Raises:
+            CredentialError: on entering: no connection within SQL_CONNECT_S, not the server of
+                that name, or it refuses us (SqlRefused).
+        """
+        ...
 
     async def file(self, path: str) -> Secret:
         """Return a secret file's bytes.
@@ -96,6 +176,9 @@ class Wanted:
     shape: Shape
     name: str
     user: str
+    ttl_s: int = 0
+    max_ttl_s: int = 0
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +195,16 @@ class Issued:
     expires_ms: int
     renewable: bool
     revocable: bool
+    provider_id: str = ""
+    max_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The same credential lasts until then."""
+
+    expires_ms: int
+    max_ms: int = 0
 
 
 class Provider(Protocol):
@@ -152,30 +245,6 @@ class Provider(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderSpec:
-    """What a provider's folder exports as `SPEC`.
-
-    revocable False: none of its credentials can be ended by us (see Issued).
-    """
-
-    name: str
-    shapes: frozenset[Shape]
-    settings: tuple[str, ...]
-    make: Callable[[], Provider]
-    ttl_s: int = 0
-    max_ttl_s: int = 0
-    subject: str = ""
-    provider_id: str = ""
-    max_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """The same credential lasts until then."""
-
-    expires_ms: int
-    max_ms: int = 0
 @runtime_checkable
 class Confirms(Protocol):
     """A provider that can ask its backend what became of a credential. Not all can."""
@@ -189,4 +258,15 @@ class Confirms(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """What a provider's folder exports as `SPEC`.
+
+    revocable False: none of its credentials can be ended by us (see Issued).
+    """
+
+    name: str
+    shapes: frozenset[Shape]
+    settings: tuple[str, ...]
+    make: Callable[[], Provider]
     revocable: bool = True

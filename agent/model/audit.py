@@ -145,13 +145,13 @@ class Alarm(StrEnum):
     UNRECORDED = "unrecorded"
     UPLOAD_REFUSED = "upload-refused"  # the collector's history and ours do not agree
     POLICY_REJECTED = "policy-rejected"
+    LEASE_QUARANTINED = "lease-quarantined"  # a credential that cannot be revoked
 
 
 @dataclass(frozen=True, slots=True)
 class Alarmed:
     """An alarm with what a person needs to act."""
 
-    LEASE_QUARANTINED = "lease-quarantined"  # a credential that cannot be revoked
     alarm: Alarm
     detail: str
     run_id: RunId | None

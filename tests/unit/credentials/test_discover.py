@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from agent.credentials.discover import providers
-from agent.policy.parse_target import LATER_PROVIDERS
+from agent.policy.parse_credential import LATER_PROVIDERS
 
 
 def test_every_folder_is_found_and_tested(repository: Path) -> None:
