@@ -55,8 +55,8 @@ def receive(parts: Parts, worker: str, received: Received) -> Awaitable[None] | 
             received.reply(sign_leaf(parts, wanted))
         case SessionEnded(session_id):
             parts.sessions.ended(worker, session_id)
-        case other:
             parts.leases.users.ended(worker, session_id)
+        case other:
             logger.error("%s sent %s", worker, type(other).__name__)
     return None
 
@@ -113,6 +113,9 @@ async def take_lease(parts: Parts, worker: str, session_id: SessionId) -> Messag
         lease = await parts.leases.take(run.run_id, run.loop, target, run.initiator.uid)
     except LeaseFailed as error:
         return Failed(Reason.LEASE_REFUSED, str(error)[:1024])
+    if parts.sessions.find(worker, session_id) is not session:
+        return Failed(Reason.LEASE_REFUSED, "the session has ended")
+    parts.leases.users.took(lease.lease_id, worker, session_id)
     return lease_taken(lease)
 
 
