@@ -24,6 +24,10 @@ class Address:
     host: str
     port: int
 
+    def __str__(self) -> str:
+        """HOST:PORT, as parse_host_port reads it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 def parse_url(text: str) -> Address:
     """Return the canonical address of `https://host[:port]` or `http://host[:port]`.

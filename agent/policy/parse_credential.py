@@ -1,10 +1,10 @@
 """Where a target's credential comes from. The tables here are those of the SPECs, by a test."""
 
-import json
 import re
 
 from agent.model.credential import Shape
-from agent.policy.document import Mapping, Node, Scalar, Sequence
+from agent.policy.document import Mapping, Node
+from agent.policy.parse_role import PASSWORD_SOURCES, ROLE_KEYS, Server, check_source, read_role
 from agent.policy.reading import Fields, Problems, choice, duration, text, unknown
 from agent.policy.schema import CredentialSource
 
@@ -14,25 +14,19 @@ ACCEPTS: dict[str, tuple[Shape, ...]] = {
     "postgres": (Shape.PASSWORD, Shape.CLIENT_CERTIFICATE),
 }
 DEFAULT_SHAPE = {"postgres": Shape.PASSWORD}
-STATIC_SOURCES = ("file", "systemd_credential", "environment")
 # provider → its settings, and the shapes that it makes
-PROVIDERS: dict[str, tuple[str, ...]] = {
-    "static": STATIC_SOURCES,
-}
+PROVIDERS: dict[str, tuple[str, ...]] = {"static": PASSWORD_SOURCES, "postgres": ROLE_KEYS}
 SHAPES: dict[str, frozenset[Shape]] = {
     "static": frozenset(Shape) - {Shape.CLIENT_CERTIFICATE},
+    "postgres": frozenset({Shape.PASSWORD}),
 }
 LATER_PROVIDERS = frozenset(
-    {"vault", "postgres", "oauth2", "aws_sts", "github_app", "kubernetes", "mysql", "file"}
+    {"vault", "oauth2", "aws_sts", "github_app", "kubernetes", "mysql", "file"}
 )
 COMMON_KEYS = ("provider", "shape", "name", "user", "ttl", "max_ttl")
-SETTING_CHARACTERS_MAX = 4_096  # of one setting, as JSON
-SETTING_ITEMS_MAX = 100
 WITH_USER = frozenset({Shape.BASIC, Shape.PASSWORD, Shape.CLIENT_CERTIFICATE})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.6.2
 _QUERY_NAME = re.compile(r"[A-Za-z0-9._~-]{1,100}")
-_ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-_CREDENTIAL_FILE = re.compile(r"[A-Za-z0-9_.@:-]{1,100}")
 # fields that frame or route a message: a credential never stands in one of them
 _FRAMING_FIELDS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade",
@@ -40,15 +34,21 @@ _FRAMING_FIELDS = frozenset(
 )  # fmt: skip
 
 
-def read_credential(node: Node, problems: Problems, protocol: str) -> CredentialSource | None:
+def read_credential(
+    node: Node, problems: Problems, protocol: str, server: Server
+) -> CredentialSource | None:
     """Return a credential's source; what is wrong is added to problems."""
     provider = _provider(node, problems)
     if provider is None:
         return None
     fields = Fields(node, "a credential", (*COMMON_KEYS, *PROVIDERS[provider]), problems)
     fields.required("provider", text, "")
-    settings = _settings(fields, provider)
-    _check_static(fields, problems, provider)
+    if provider == "static":
+        check_source(fields, problems, "a static credential")
+        given = [key for key in PASSWORD_SOURCES if key in fields]
+        settings = tuple((key, fields.optional(key, text, "")) for key in given)
+    else:
+        settings = read_role(fields, problems, server)
     shape = _shape(fields, protocol, provider)
     return CredentialSource(
         provider,
@@ -79,54 +79,6 @@ def _provider(node: Node, problems: Problems) -> str | None:
                 problems.add(value.place, unknown("provider", written, tuple(PROVIDERS)))
             return None
     return "static"
-
-
-def _settings(fields: Fields, provider: str) -> tuple[tuple[str, str], ...]:
-    """Return the provider's own keys in their order; lists and mappings as JSON text."""
-    return tuple(
-        (key, fields.optional(key, _setting, ""))
-        for key in sorted(PROVIDERS[provider])
-        if key in fields
-    )
-
-
-def _setting(node: Node, problems: Problems) -> str:
-    """Return a setting's text, JSON text for a list or a mapping."""
-    value: list[str] | dict[str, str]
-    if isinstance(node, Scalar):
-        return text(node, problems)
-    if isinstance(node, Sequence):
-        value = [text(each, problems) for each in node.items]
-    else:
-        value = {key.text: text(each, problems) for key, each in node.entries}
-    written = json.dumps(value, ensure_ascii=False)
-    if len(value) > SETTING_ITEMS_MAX or len(written) > SETTING_CHARACTERS_MAX:
-        problems.add(
-            node.place,
-            f"a setting has at most {SETTING_ITEMS_MAX} items of {SETTING_CHARACTERS_MAX} "
-            "characters together",
-        )
-    return written
-
-
-def _check_static(fields: Fields, problems: Problems, provider: str) -> None:
-    """One source, and one that can be."""
-    if provider != "static":
-        return
-    given = [key for key in STATIC_SOURCES if key in fields]
-    if len(given) != 1:
-        problems.add(fields.place, f"a static credential has one of {', '.join(STATIC_SOURCES)}")
-        return
-    key = given[0]
-    value = fields.optional(key, text, "")
-    good = {
-        "file": value.startswith("/"),
-        "systemd_credential": _CREDENTIAL_FILE.fullmatch(value) and value not in {".", ".."},
-        "environment": _ENVIRONMENT.fullmatch(value),
-    }[key]
-    wanted = {"file": "an absolute path", "systemd_credential": "the name of LoadCredential="}
-    if value and not good:
-        fields.problem(key, f"{key}: write {wanted.get(key, 'the name of a variable')}")
 
 
 def _shape(fields: Fields, protocol: str, provider: str) -> Shape:
@@ -164,6 +116,8 @@ def _name(fields: Fields, shape: Shape) -> str:
 
 def _user(fields: Fields, shape: Shape, provider: str, problems: Problems) -> str:
     user = fields.optional("user", text, "")
+    if provider == "postgres" and "user" in fields:
+        fields.problem("user", "provider postgres makes the user; admin is who makes it")
     if shape not in WITH_USER:
         if "user" in fields:
             fields.problem("user", f"shape {shape} has no user")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from agent.model.grant import Durability, UpstreamTls
+from agent.model.grant import Durability, PostgresOptions, UpstreamTls
 from agent.model.ids import TargetName
 from agent.policy.address import (
     POSTGRES_PORT,
@@ -16,6 +16,7 @@ from agent.policy.document import Mapping, Node, Scalar
 from agent.policy.errors import Problem
 from agent.policy.parse_credential import read_credential
 from agent.policy.parse_postgres import POSTGRES_KEYS, read_postgres
+from agent.policy.parse_role import Server
 from agent.policy.reading import Fields, Problems, choice, flag, text
 from agent.policy.schema import CredentialSource, TargetPolicy
 
@@ -49,8 +50,14 @@ def read_target(
     dial = fields.optional("dial", _host_port, Address("", address.host, address.port))
     ca_pem = _ca(fields, tls, read_ca)
 
+    postgres = read_postgres(fields, problems) if is_postgres else None
+    server = Server(
+        str(dial), address.host if tls is UpstreamTls.VERIFY_FULL else "",
+        fields.optional("ca", text, ""), _first_database(postgres),
+    )  # fmt: skip
+
     def credential_of(written: Node, into: Problems) -> CredentialSource | None:
-        return read_credential(written, into, protocol)
+        return read_credential(written, into, protocol, server)
 
     credential = fields.optional("credential", credential_of, None)
     allow_cleartext = fields.optional("allow_cleartext", flag, default=False)
@@ -73,8 +80,15 @@ def read_target(
         allow_cleartext,
         Durability(durability),
         credential,
-        read_postgres(fields, problems) if is_postgres else None,
+        postgres,
     )
+
+
+def _first_database(options: PostgresOptions | None) -> str:
+    """Return the database that a role is made in."""
+    if options is None:
+        return ""
+    return options.database or (options.databases[0] if options.databases else "")
 
 
 def _protocol_of(node: Node) -> str:
