@@ -59,6 +59,10 @@ class Statement:
     unbounded: bool = False  # an UPDATE, DELETE or MERGE without a condition that could be false
     returns_rows: bool = False
     why: str = ""  # for UNKNOWN: what could not be known; safe to show
+    prepared: str = ""  # the SQL-level prepared statement that is made, run or dropped
+    # (name, value) of each setting that it changes; value None: back to what it began with.
+    # ("*", None) for all of them; "?" where only the server can know the name or value.
+    settings: tuple[tuple[str, str | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,155 @@
+"""Rules for what stands in statements: relations, columns, calls."""
+
+from agent.model.sql import Call, Column, Effect
+from agent.protocols.postgres.sql.facts import Facts, Node, qualified, strings
+from agent.protocols.postgres.sql.functions import effect_of, returns_row
+from agent.protocols.postgres.sql.settings import DYNAMIC
+from agent.protocols.postgres.sql.settings import effect_of as effect_of_setting
+from agent.protocols.postgres.sql.walk import Rule
+from agent.protocols.postgres.sql.words import words
+
+_NOTHING: frozenset[str] = frozenset()
+# Types of unnest's and casts' arguments that have no fields for sure; others may be rows.
+_SCALARS = words(
+    """
+text varchar char bpchar name uuid date time timetz timestamp timestamptz interval json jsonb
+bytea inet cidr macaddr oid regclass regproc regprocedure regtype regrole regnamespace int2 int4
+int8 int integer bigint smallint float4 float8 real numeric decimal bool boolean xml bit money
+"""
+)
+
+
+def range_var(facts: Facts, node: Node) -> frozenset[str] | None:
+    """A relation is read, unless it is a common table expression."""
+    if node.get("relname") in facts.names and "schemaname" not in node:
+        alias = (node.get("alias") or {}).get("aliasname") or node["relname"]
+        facts.aliases.setdefault(alias, {})[alias] = None
+    else:
+        facts.read(node)
+    return None
+
+
+def column_ref(facts: Facts, node: Node) -> frozenset[str] | None:
+    """A column, a row, or a call in attribute notation: told apart at the end."""
+    items = node.get("fields", [])
+    parts = strings(items)
+    if "A_Star" in items[-1]:
+        if parts:
+            facts.references[(*parts, "*")] = None
+    elif parts:
+        facts.references[parts] = None
+    return None
+
+
+def func_call(facts: Facts, node: Node) -> frozenset[str]:
+    """A function is called; set_config changes a setting."""
+    schema, name = qualified(strings(node.get("funcname", [])))
+    if name == "set_config" and schema in {"", "pg_catalog"}:
+        _set_config(facts, schema, node.get("args", []))
+    else:
+        facts.call(schema, name)
+    return frozenset({"funcname"})
+
+
+def _set_config(facts: Facts, schema: str, arguments: list[Node]) -> None:
+    named = any("NamedArgExpr" in argument for argument in arguments)
+    if len(arguments) != 3 or named:
+        setting: tuple[str, str | None] = (DYNAMIC, DYNAMIC)
+    else:
+        name = constant(arguments[0])
+        value = constant(arguments[1])
+        setting = ((name or DYNAMIC).lower(), value)
+    facts.settings.append(setting)
+    effect = effect_of_setting(*setting)
+    facts.calls[Call(schema, "set_config", effect)] = None
+
+
+def constant(node: Node) -> str | None:
+    """Return a constant's text; None is NULL, DYNAMIC what is no constant."""
+    while "TypeCast" in node:
+        node = node["TypeCast"].get("arg", {})
+    fields = node.get("A_Const")
+    if fields is None:
+        return DYNAMIC
+    if fields.get("isnull"):
+        return None
+    for kind, field in (("sval", "sval"), ("fval", "fval"), ("bsval", "bsval")):
+        if kind in fields:
+            return str(fields[kind].get(field, ""))
+    if "ival" in fields:
+        return str(fields["ival"].get("ival", 0))
+    if "boolval" in fields:
+        return "on" if fields["boolval"].get("boolval") else "off"
+    return DYNAMIC
+
+
+def indirection(facts: Facts, node: Node) -> frozenset[str]:
+    """`(…).name` is a field of a row, or a call of a function with one argument."""
+    base = node.get("arg", {})
+    found = strings(node.get("indirection", []))
+    row = "RowExpr" in base
+    if "FuncCall" in base:
+        row = returns_row(*qualified(strings(base["FuncCall"].get("funcname", []))))
+    for place, name in enumerate(found):
+        if effect_of("", name) is not Effect.UNKNOWN:
+            if not (row and place == 0 and effect_of("", name) is Effect.READ):
+                facts.call("", name)
+        elif not row or place > 0:
+            facts.fields[name] = None
+    return _NOTHING
+
+
+def range_function(facts: Facts, node: Node) -> frozenset[str]:
+    """A function in FROM: remember what its alias may be asked for."""
+    alias = node.get("alias") or {}
+    functions = node.get("functions", [])
+    if node.get("ordinality") or node.get("coldeflist") or len(functions) != 1:
+        return _NOTHING  # it gives a row of no named type, which no function takes
+    call = functions[0].get("List", {}).get("items", [{}])[0]
+    fields = call.get("FuncCall")
+    if fields is not None:
+        schema, name = qualified(strings(fields.get("funcname", [])))
+        known = effect_of(schema, name) is not Effect.UNKNOWN
+        if returns_row(schema, name) or not known or _of_rows(name, fields):
+            return _NOTHING
+    else:
+        name = ""
+    called = alias.get("aliasname") or name
+    allowed = {called, name, *strings(alias.get("colnames", []))}
+    facts.functions[called] = frozenset(allowed)
+    return _NOTHING
+
+
+def _of_rows(name: str, fields: Node) -> bool:
+    """Whether it is unnest of something that may be rows."""
+    if name != "unnest":
+        return False
+    for argument in fields.get("args", []):
+        names = strings(argument.get("TypeCast", {}).get("typeName", {}).get("names", []))
+        if names and names[0] != "pg_catalog" and names[-1] not in _SCALARS:
+            return True
+    return False
+
+
+def table_sample(facts: Facts, node: Node) -> frozenset[str]:
+    """TABLESAMPLE calls its method's function."""
+    facts.call(*qualified(strings(node.get("method", []))))
+    return frozenset({"method"})
+
+
+def join(facts: Facts, node: Node) -> frozenset[str]:
+    """USING names columns of both sides."""
+    for name in strings(node.get("usingClause", [])):
+        facts.columns_read[Column("", name)] = None
+    return frozenset({"usingClause"})
+
+
+EXPRESSIONS: dict[str, Rule] = {
+    "RangeVar": range_var,
+    "ColumnRef": column_ref,
+    "FuncCall": func_call,
+    "A_Indirection": indirection,
+    "RangeFunction": range_function,
+    "RangeTableSample": table_sample,
+    "JoinExpr": join,
+}

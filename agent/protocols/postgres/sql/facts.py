@@ -1,0 +1,80 @@
+"""What a walk over one statement's tree collects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.model.sql import Call, Column, Effect, Relation
+from agent.protocols.postgres.sql.functions import effect_of
+
+Node = dict[str, Any]  # of the JSON tree: fields of a node
+WHY_BYTES_MAX = 200
+
+
+@dataclass(slots=True)
+class Facts:
+    """Grows during one walk. The dicts are ordered sets."""
+
+    kind: str = ""
+    effects: set[Effect] = field(default_factory=set)
+    reads: dict[Relation, None] = field(default_factory=dict)
+    writes: dict[Relation, None] = field(default_factory=dict)
+    columns_read: dict[Column, None] = field(default_factory=dict)
+    columns_written: dict[Column, None] = field(default_factory=dict)
+    calls: dict[Call, None] = field(default_factory=dict)
+    settings: list[tuple[str, str | None]] = field(default_factory=list)
+    unbounded: bool = False
+    returns_rows: bool = False
+    prepared: str = ""
+    planned: bool = False  # EXPLAIN without ANALYZE: nothing of it is done
+    whys: dict[str, None] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()  # of common table expressions, where the walk is
+    # what the text's names stand for
+    aliases: dict[str, dict[str, None]] = field(default_factory=dict)
+    references: dict[tuple[str, ...], None] = field(default_factory=dict)
+    functions: dict[str, frozenset[str]] = field(default_factory=dict)  # of FROM: alias, columns
+    fields: dict[str, None] = field(default_factory=dict)  # (…).name where only the server knows
+
+    def unknown(self, why: str) -> None:
+        """Nobody can say what the statement does, for this reason."""
+        self.effects.add(Effect.UNKNOWN)
+        self.whys[why[:WHY_BYTES_MAX]] = None
+
+    def call(self, schema: str, name: str) -> None:
+        """The text calls this function."""
+        effect = effect_of(schema, name)
+        self.calls[Call(schema, name, effect)] = None
+
+    def read(self, node: Node) -> None:
+        """A RangeVar is read."""
+        relation = relation_of(node)
+        self.reads[relation] = None
+        self.name(node, relation.name)
+        if (node.get("alias") or {}).get("colnames"):
+            self.columns_read[Column(relation.name, "*")] = None  # its columns have other names
+
+    def write(self, node: Node) -> None:
+        """A RangeVar is written, locked, made, altered or removed."""
+        relation = relation_of(node)
+        self.writes[relation] = None
+        self.name(node, relation.name)
+
+    def name(self, node: Node, meaning: str) -> None:
+        """Remember what the name or alias of a RangeVar stands for."""
+        alias = (node.get("alias") or {}).get("aliasname") or node.get("relname", "")
+        self.aliases.setdefault(alias, {})[meaning] = None
+
+
+def relation_of(node: Node) -> Relation:
+    """Return what a RangeVar names."""
+    return Relation(node.get("schemaname", ""), node.get("relname", ""))
+
+
+def strings(items: Sequence[Node]) -> tuple[str, ...]:
+    """Return the text of the String nodes among these."""
+    return tuple(item["String"].get("sval", "") for item in items if "String" in item)
+
+
+def qualified(names: Sequence[str]) -> tuple[str, str]:
+    """Return schema and name of a name in up to three parts."""
+    return (names[-2] if len(names) > 1 else "", names[-1] if names else "")

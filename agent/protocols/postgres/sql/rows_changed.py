@@ -1,0 +1,166 @@
+"""Rules for SELECT, INSERT, UPDATE, DELETE, MERGE, COPY: what is read, written, and how much."""
+
+from collections.abc import Iterable, Iterator
+
+from agent.model.sql import Column, Effect
+from agent.protocols.postgres.sql.conditions import always_true
+from agent.protocols.postgres.sql.facts import Facts, Node, relation_of, strings
+from agent.protocols.postgres.sql.walk import Rule
+
+_RELATION = frozenset({"relation"})
+
+
+def select(facts: Facts, node: Node) -> frozenset[str]:
+    """A query: its stars, its locks, and INTO, which makes a table."""
+    sources = list(_sources(node.get("fromClause", []), facts.names))
+    if _has_star(node.get("targetList", [])):
+        for source in sources:
+            facts.columns_read[Column(source.get("relname", ""), "*")] = None
+    if node.get("lockingClause"):
+        facts.effects.add(Effect.WRITE)  # a read-only transaction refuses it (25006)
+        for source in sources:
+            facts.write(source)
+    into = node.get("intoClause")
+    if into:
+        facts.effects.add(Effect.DDL)
+        facts.write(into["rel"])
+    return frozenset({"intoClause", "lockingClause"})
+
+
+def _sources(items: Iterable[Node], names: frozenset[str]) -> Iterator[Node]:
+    """The relations that stand in this FROM itself."""
+    stack = list(items)
+    while stack:
+        item = stack.pop()
+        if "RangeVar" in item:
+            source = item["RangeVar"]
+            if "schemaname" in source or source.get("relname") not in names:
+                yield source
+        elif "JoinExpr" in item:
+            stack += [item["JoinExpr"].get("larg", {}), item["JoinExpr"].get("rarg", {})]
+        elif "RangeTableSample" in item:
+            stack.append(item["RangeTableSample"].get("relation", {}))
+
+
+def _has_star(targets: Iterable[Node]) -> bool:
+    for target in targets:
+        fields = target.get("ResTarget", {}).get("val", {}).get("ColumnRef", {}).get("fields", ())
+        if len(fields) == 1 and "A_Star" in fields[0]:
+            return True
+    return False
+
+
+def _target(facts: Facts, node: Node) -> str:
+    """Note the relation that is changed, and what RETURNING gives of it; return its name."""
+    relation = node["relation"]
+    facts.write(relation)
+    table = relation_of(relation).name
+    returning = node.get("returningClause")
+    if returning:
+        facts.returns_rows = True
+        facts.reads[relation_of(relation)] = None
+        for alias in ("old", "new"):
+            facts.aliases.setdefault(alias, {})[table] = None
+        if _has_star(returning.get("exprs", [])):
+            facts.columns_read[Column(table, "*")] = None
+            others = [*node.get("fromClause", []), *node.get("usingClause", [])]
+            for source in _sources([*others, node.get("sourceRelation", {})], facts.names):
+                facts.columns_read[Column(source.get("relname", ""), "*")] = None
+    if relation.get("relname") == "pg_settings":  # a view whose rule calls set_config
+        facts.settings.append(("?", "?"))
+    if _catalog(relation):
+        facts.effects.add(Effect.ADMIN)
+    return table
+
+
+def _catalog(relation: Node) -> bool:
+    schema = relation.get("schemaname", "")
+    name = relation.get("relname", "")
+    return schema in {"pg_catalog", "pg_toast"} or (not schema and name.startswith("pg_"))
+
+
+def _written(facts: Facts, table: str, targets: Iterable[Node]) -> None:
+    for target in targets:
+        name = target.get("ResTarget", {}).get("name")
+        if name:
+            facts.columns_written[Column(table, name)] = None
+
+
+def insert(facts: Facts, node: Node) -> frozenset[str]:
+    """INSERT, with what ON CONFLICT would do."""
+    table = _target(facts, node)
+    if "cols" in node:
+        _written(facts, table, node["cols"])
+    elif "selectStmt" in node:
+        facts.columns_written[Column(table, "*")] = None
+    conflict = node.get("onConflictClause")
+    if conflict:
+        facts.aliases.setdefault("excluded", {})[table] = None
+        _written(facts, table, conflict.get("targetList", []))
+    return _RELATION
+
+
+def update(facts: Facts, node: Node) -> frozenset[str]:
+    """UPDATE."""
+    table = _target(facts, node)
+    _written(facts, table, node.get("targetList", []))
+    facts.unbounded |= always_true(node.get("whereClause"))
+    return _RELATION
+
+
+def delete(facts: Facts, node: Node) -> frozenset[str]:
+    """DELETE."""
+    _target(facts, node)
+    facts.unbounded |= always_true(node.get("whereClause"))
+    return _RELATION
+
+
+def merge(facts: Facts, node: Node) -> frozenset[str]:
+    """MERGE: each arm may have a condition; rows matched by a constant have none."""
+    table = _target(facts, node)
+    everything = always_true(node.get("joinCondition"))
+    for arm in node.get("mergeWhenClauses", []):
+        clause = arm["MergeWhenClause"]
+        command = clause.get("commandType")
+        targets = clause.get("targetList", [])
+        if command == "CMD_INSERT" and not targets:
+            facts.columns_written[Column(table, "*")] = None
+        _written(facts, table, targets)
+        if command in {"CMD_UPDATE", "CMD_DELETE"} and always_true(clause.get("condition")):
+            by_source = clause.get("matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE"
+            facts.unbounded |= everything or by_source
+    return _RELATION
+
+
+def copy(facts: Facts, node: Node) -> frozenset[str]:
+    """COPY: which way, and whether a file or a program of the server is at the other end."""
+    into = bool(node.get("is_from"))
+    if node.get("is_program") or node.get("filename"):
+        facts.effects.add(Effect.ADMIN)
+    facts.effects.add(Effect.WRITE if into else Effect.READ)
+    relation = node.get("relation")
+    if relation:
+        table = relation_of(relation).name
+        chosen = strings(node.get("attlist", [])) or ("*",)
+        columns = {Column(table, name): None for name in chosen}
+        if into:
+            facts.write(relation)
+            facts.columns_written.update(columns)
+            if relation.get("relname") == "pg_settings":
+                facts.settings.append(("?", "?"))
+            if _catalog(relation):
+                facts.effects.add(Effect.ADMIN)
+        else:
+            facts.read(relation)
+            facts.columns_read.update(columns)
+    return frozenset({"relation", "attlist"})
+
+
+ROWS_CHANGED: dict[str, Rule] = {
+    "SelectStmt": select,
+    "InsertStmt": insert,
+    "UpdateStmt": update,
+    "DeleteStmt": delete,
+    "MergeStmt": merge,
+    "CopyStmt": copy,
+}
