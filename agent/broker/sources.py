@@ -1,23 +1,40 @@
 """What providers may read: the `Client` of the broker."""
 
+import hashlib
 import os
+import socket
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from agent.broker.files import Untrusted, read_secret
-from agent.credentials.spec import SECRET_BYTES_MAX, CredentialError
+from agent.broker.sql_client import Session, Sql
+from agent.credentials.spec import SECRET_BYTES_MAX, CredentialError, SqlServer
 from agent.model.secret import Secret
 
 SYSTEMD_CREDENTIALS_MAX = 256
+MACHINE_ID = Path("/etc/machine-id")
 
 
 class BrokerClient:
     """Reads files, systemd's credentials and the environment; see `Client`."""
 
-    def __init__(self, systemd: Mapping[str, Secret], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, systemd: Mapping[str, Secret], environment: Mapping[str, str], instance: str = ""
+    ) -> None:
         """Systemd holds what `systemd_credentials` read while we were root."""
         self._systemd = systemd
         self._environment = environment
+        self._sql = Sql()
+        self.host = host_name(instance)
+
+    def random(self, count: int) -> bytes:
+        """See Client.random."""
+        return os.urandom(count)
+
+    def sql(self, server: SqlServer, password: Secret) -> AbstractAsyncContextManager[Session]:
+        """See Client.sql."""
+        return self._sql.session(server, password)
 
     async def file(self, path: str) -> Secret:
         """See Client.file.
@@ -63,6 +80,19 @@ class BrokerClient:
         if len(raw) > SECRET_BYTES_MAX:
             raise CredentialError(f"{name} has more than {SECRET_BYTES_MAX} bytes")
         return Secret(raw)
+
+
+def host_name(instance: str) -> str:
+    """Return what tells this installation from others: not its secret, and not guessable names.
+
+    The machine id, the host's name (a copied machine has the same id) and the daemon's instance.
+    """
+    try:
+        machine = MACHINE_ID.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        machine = ""
+    text = f"loopwarden\0{machine}\0{socket.gethostname()}\0{instance}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def systemd_credentials(directory: str) -> dict[str, Secret]:
