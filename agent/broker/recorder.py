@@ -1,11 +1,14 @@
 """The broker's records on their way to the reporter: kept until confirmed, never dropped silently.
 
-Every event is sent to be durable on disk. What a dead reporter did not confirm is sent again to
-its successor, so an event may be recorded twice, never lost by us while we live.
+Every event is sent to be durable on disk, but the openings of sessions: they are to be in the
+spool before the session begins, and no connection waits for a flush. What a dead reporter did not
+confirm is sent again to its successor, so an event may be recorded twice, never lost by us while
+we live.
 """
 
 import asyncio
 import collections
+import itertools
 import logging
 
 import msgspec
@@ -13,12 +16,14 @@ import msgspec
 from agent.ipc.endpoint import Endpoint, PeerGone
 from agent.ipc.messages import Durable, Record, SpoolState
 from agent.ipc.records import pack_event
-from agent.model.audit import Alarm, Alarmed, AuditEvent
+from agent.model.audit import Alarm, Alarmed, AuditEvent, SessionOpened
 from agent.model.grant import Durability
 from agent.model.ids import RunId
 
 UNCONFIRMED_MAX = 4_096  # at it, new runs are refused; at twice it, the oldest are given up
 DURABLE_TIMEOUT_S = 10.0
+OPENINGS_MAX = 1_024  # of them unconfirmed at once; one past it is refused, and not recorded
+OPEN_TIMEOUT_S = 5.0  # with time for a reporter to come back; a worker waits for 10 s
 REPEATED_ALARMS_MAX = 1_024  # distinct alarms remembered, so that a repeated one is only counted
 DETAIL_CHARACTERS_MAX = 2_048
 
@@ -27,7 +32,11 @@ _Packed = tuple[str, msgspec.Raw]
 
 
 class Unrecorded(Exception):
-    """The event is not known to be durable; the message says why."""
+    """The event is not known to be durable; the message says why. kept: it is still sent."""
+
+    def __init__(self, why: str, *, kept: bool = True) -> None:
+        super().__init__(why)
+        self.kept = kept
 
 
 class Recorder:
@@ -37,6 +46,7 @@ class Recorder:
         self._reporter: Endpoint | None = None
         self._unconfirmed: collections.OrderedDict[int, _Packed] = collections.OrderedDict()
         self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._openings: set[int] = set()  # of the unconfirmed: these ask for no flush
         self._next = 1
         self._spool = SpoolState(accepting=True, detail="")
         self._seen: collections.OrderedDict[tuple[str, str, str], None] = collections.OrderedDict()
@@ -61,9 +71,9 @@ class Recorder:
             self._send(number, packed)
 
     def unwired(self) -> None:
-        """The reporter is gone: who waits is told so; the events stay."""
+        """The reporter is gone: who waits is told so, but openings wait on; the events stay."""
         self._reporter = None
-        for number in tuple(self._waiting):
+        for number in self._waiting.keys() - self._openings:
             self._fail(number, "the reporter is gone")
 
     def spool_state(self, state: SpoolState) -> None:
@@ -71,12 +81,15 @@ class Recorder:
         self._spool = state
 
     def durable(self, message: Durable) -> None:
-        """Everything up to this number is on stable storage."""
-        while self._unconfirmed:
-            number = next(iter(self._unconfirmed))
-            if number > message.durable:
-                return
+        """Everything up to this number is as durable as the frame of this number asked."""
+        flushed = message.durable not in self._openings
+        for number in list(
+            itertools.takewhile(lambda one: one <= message.durable, self._unconfirmed)
+        ):
+            if not flushed and number not in self._openings:
+                continue  # it waits for the disk
             del self._unconfirmed[number]
+            self._openings.discard(number)
             waiting = self._waiting.pop(number, None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
@@ -88,7 +101,8 @@ class Recorder:
         packed = pack_event(event)
         self._unconfirmed[number] = packed
         if len(self._unconfirmed) > 2 * UNCONFIRMED_MAX:
-            self._unconfirmed.popitem(last=False)
+            lost, _ = self._unconfirmed.popitem(last=False)
+            self._openings.discard(lost)
             self.counters["unrecorded"] += 1
             logger.error("no reporter for too long: a record is lost")
         self._send(number, packed)
@@ -102,16 +116,32 @@ class Recorder:
         """
         refusal = self.refusal
         if refusal:
-            raise Unrecorded(refusal)
+            raise Unrecorded(refusal, kept=False)
+        await self._confirmed(event, DURABLE_TIMEOUT_S)
+
+    async def open(self, event: SessionOpened) -> None:
+        """Record, and return when it is in the spool: what is sent later comes behind it there.
+
+        It is taken while the spool refuses new operations, so that those get their reason.
+
+        Raises:
+            Unrecorded: it is not known to be there.
+        """
+        if len(self._openings) >= OPENINGS_MAX or len(self._unconfirmed) >= UNCONFIRMED_MAX:
+            raise Unrecorded("too many records wait for the reporter", kept=False)
+        self._openings.add(self._next)
+        await self._confirmed(event, OPEN_TIMEOUT_S)
+
+    async def _confirmed(self, event: AuditEvent, within_s: float) -> None:
         number = self._next
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         self.note(event)
         try:
-            async with asyncio.timeout(DURABLE_TIMEOUT_S):
+            async with asyncio.timeout(within_s):
                 await future
         except TimeoutError:
-            raise Unrecorded(f"not durable within {DURABLE_TIMEOUT_S:.0f} s") from None
+            raise Unrecorded(f"not durable within {within_s:.0f} s") from None
         finally:
             self._waiting.pop(number, None)
 
@@ -131,7 +161,8 @@ class Recorder:
         if self._reporter is None:
             return
         try:
-            self._reporter.notify(Record((packed,), number, Durability.DISK.value))
+            level = Durability.PROCESS if number in self._openings else Durability.DISK
+            self._reporter.notify(Record((packed,), number, level.value))
         except PeerGone:
             self.unwired()
 

@@ -19,6 +19,7 @@ class Session:
     worker: str
     attribution: Attribution
     grant: Grant | None = None
+    opened: bool = False  # its worker asked for it: its first record is made or on its way
 
 
 class Sessions:

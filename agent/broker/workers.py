@@ -7,10 +7,11 @@ from typing import assert_never
 
 import msgspec
 
-from agent.broker import grants
+from agent.broker import grants, openings
 from agent.broker.api import Parts
 from agent.broker.ca import LeafRefused
 from agent.broker.leases import LeaseFailed
+from agent.broker.sessions import Session
 from agent.ipc.endpoint import Received
 from agent.ipc.messages import (
     Authorize,
@@ -34,7 +35,7 @@ from agent.model.credential import (
     Shape,
 )
 from agent.model.flow import Evidence
-from agent.model.ids import LoopName, SessionId
+from agent.model.ids import SessionId
 from agent.model.lease import Lease
 from agent.model.loop import RunState
 from agent.model.reason import Reason
@@ -66,16 +67,17 @@ async def _answer(received: Received, reply: Awaitable[Message]) -> None:
 
 
 async def authorize(parts: Parts, worker: str, session_id: SessionId) -> Message:
-    """Return Authorized for a session that kernel announced for this worker."""
+    """Return Authorized for a session that kernel announced for this worker, once recorded."""
     session = await parts.sessions.wait(worker, session_id)
     if session is None:
-        return Authorized(
-            LoopName(""),
-            None,
-            Reason.UNATTRIBUTED,
-            "this connection is not known",
-            "Connect again.",
-        )
+        return Failed(Reason.UNATTRIBUTED, "this connection is not known")
+    if session.opened:
+        return Failed(Reason.INTERNAL, "this session was opened before")
+    session.opened = True
+    return await openings.opened(parts, worker, session, _grant(parts, session))
+
+
+def _grant(parts: Parts, session: Session) -> Authorized:
     attribution = session.attribution
     if attribution.evidence is not Evidence.TAG_AND_CGROUP:
         alarm, _ = grants.ALARM_OF[attribution.evidence]

@@ -46,11 +46,15 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class SessionOpened:
-    """An attributed connection, with its target when one was named ("" when none)."""
+    """An attributed connection, with its target when one was named ("" when none).
+
+    The broker writes it, from what kernel said, before the worker may begin.
+    """
 
     attribution: Attribution
     loop: LoopName
     target: TargetName | None
+    worker: str = ""  # who serves it, e.g. "proxy@0"; it ends with that one at the latest
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,14 +130,16 @@ class RunEnded(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
-    __slots__ = ("attribution", "loop", "target")
+    __slots__ = ("attribution", "loop", "target", "worker")
     ATTRIBUTION_FIELD_NUMBER: _ClassVar[int]
     LOOP_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
     attribution: Attribution
     loop: str
     target: str
-    def __init__(self, attribution: _Optional[_Union[Attribution, _Mapping]] = ..., loop: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
+    worker: str
+    def __init__(self, attribution: _Optional[_Union[Attribution, _Mapping]] = ..., loop: _Optional[str] = ..., target: _Optional[str] = ..., worker: _Optional[str] = ...) -> None: ...
 
 class SessionRefused(_message.Message):
     __slots__ = ("session_id", "detail", "reason")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from agent.ipc.endpoint import PeerGone, RequestFailed
 from agent.ipc.messages import Attribute, Attributed, Authorize, Authorized
-from agent.model.audit import SessionOpened, SessionRefused
+from agent.model.audit import SessionClosed, SessionRefused
 from agent.model.flow import Attribution, Endpoint, Unattributed
 from agent.model.grant import Grant
 from agent.model.ids import SessionId
@@ -33,6 +33,10 @@ class Refused(Exception):
         super().__init__(detail)
         self.reason = reason
         self.flow = Unattributed(session_id or SessionId(fresh_ulid()), detail)
+
+
+class ClosedAtOnce(Exception):
+    """The broker opened the session, and it may not be served: it is closed, and so recorded."""
 
 
 class SharedGrants:
@@ -66,6 +70,10 @@ class Arrivals:
             self.services.recorder.record(SessionRefused(refusal.flow, refusal.reason))
             reset(sock)
             return
+        except ClosedAtOnce as error:
+            logger.info("a session was closed as it began: %s", error)
+            reset(sock)
+            return
         except BaseException:
             reset(sock)
             raise
@@ -96,15 +104,17 @@ class Arrivals:
             raise Refused(Reason.OVERLOADED, "the run has too many connections", session_id)
         with self.services.sessions.arriving(attribution.run_id) as arriving:
             answer = await self._ask(session_id)
+        grant = answer.grant
+        session = Session(attribution, answer.loop, None, monotonic_ns())
         if arriving.cut is not None:
             # the answer is from before the cut: what it allows is over
-            raise Refused(arriving.cut, "the run was cut as it connected", session_id)
-        grant = answer.grant
+            self.services.sessions.never_served(session, arriving.cut)
+            raise ClosedAtOnce("the run was cut as it connected")
         if grant is not None and (grant.run_id, grant.loop) != (attribution.run_id, answer.loop):
-            raise Refused(Reason.INTERNAL, "the grant is another run's", session_id)
+            self.services.sessions.never_served(session, Reason.INTERNAL)
+            raise ClosedAtOnce("the grant is another run's")
         if grant is not None:
-            grant = self.grants.share(grant)
-        session = Session(attribution, answer.loop, grant, monotonic_ns())
+            session.grant = self.grants.share(grant)
         session.become(State.AUTHORIZED)
         return session, answer
 
@@ -116,12 +126,12 @@ class Arrivals:
         except RequestFailed as error:
             raise Refused(error.failed.reason, error.failed.detail, session_id) from error
         except (PeerGone, TimeoutError) as error:
+            # it may have opened the session before it fell silent
+            self.services.recorder.record(SessionClosed(session_id, Reason.INTERNAL, 0, 0, 0, 0))
             raise Refused(Reason.INTERNAL, "the broker does not answer", session_id) from error
 
     async def _begin(self, sock: socket.socket, session: Session, answer: Authorized) -> None:
-        """From here on there is a session, which is closed exactly once."""
-        target = None if session.grant is None else session.grant.target.name
-        self.services.recorder.record(SessionOpened(session.attribution, session.loop, target))
+        """Serve a session, which the broker has recorded and which is closed exactly once."""
         greeting = Greeting(self.services, session, answer)
         self.services.sessions.opened(greeting)
         try:

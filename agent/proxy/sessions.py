@@ -95,6 +95,12 @@ class Sessions:
                 del self._by_run[live.session.run_id]
         self._on_closed(live.session, last)
 
+    def never_served(self, session: Session, reason: Reason) -> None:
+        """Close one that the broker opened, and that was refused before anything served it."""
+        last = session.close(reason, monotonic_ns())
+        if last is not None:
+            self._on_closed(session, last)
+
     def cut_run(self, run_id: RunId, reason: Reason) -> None:
         """End every session of a run now, and what is about to be one."""
         for one in self._arriving.get(run_id, ()):

@@ -85,7 +85,10 @@ def _run_ended(event: audit.RunEnded) -> Fields:
 def _session_opened(event: audit.SessionOpened) -> Fields:
     return {
         "session_opened": pb.SessionOpened(
-            attribution=_attribution(event.attribution), loop=event.loop, target=event.target or ""
+            attribution=_attribution(event.attribution),
+            loop=event.loop,
+            target=event.target or "",
+            worker=event.worker,
         )
     }
 

@@ -37,11 +37,13 @@ from agent.spool.writer import Spool, SpoolLimits
 
 REGAIN_INTERVAL_S = 1.0
 DEAD_EXIT_CODE = 3
-# who may tell what: a hostile worker can't invent runs, leases or alarms
+# who may tell what: a hostile worker can't invent runs, sessions, leases or alarms
 PERMITTED: dict[str, frozenset[str]] = {
-    "broker": frozenset(("RunStarted", "RunEnded", "LeaseChanged", "Alarmed")),
+    "broker": frozenset((
+        "RunStarted", "RunEnded", "SessionOpened", "SessionClosed", "LeaseChanged", "Alarmed",
+    )),
     "proxy": frozenset((
-        "SessionOpened", "SessionRefused", "SessionClosed",
+        "SessionRefused", "SessionClosed",
         "OperationIntended", "OperationFinished", "OperationDenied",
     )),
 }  # fmt: skip
@@ -101,6 +103,7 @@ class Reporter:
         recovered = await self._recover(kernel)
         last = recovered.segments[-1] if recovered.segments else None
         work, ends = resume(recovered.note, payloads(last) if last else [], self._preparation.life)
+        work.lost = bool(recovered.problems)
         settings = self._config.spool
         self._spool = Spool(
             self._config.spool_dir,

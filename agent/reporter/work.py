@@ -19,6 +19,8 @@ from agent.model.reason import Reason
 from agent.pb import audit_pb2 as pb
 
 OPEN_MAX = 32_768  # operations and sessions together; at it new operations are refused
+OPENER = "broker"  # opens every session, from what kernel said, and may close any
+CLOSED_KEPT_MAX = 4_096  # sessions that were closed last: what was sent again may be of them
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -26,16 +28,21 @@ class Note(msgspec.Struct, frozen=True):
 
     life: str  # of the supervisor: the same life means that proxies may have survived us
     operations: dict[str, tuple[str, str]]  # operation → (session, sender)
-    sessions: dict[str, str]  # session → sender
+    sessions: dict[str, str]  # session → the worker's role
+    runs: dict[str, str] = {}  # session → run
+    closed: dict[str, str] = {}  # session → the worker's role, oldest first
 
 
 @dataclass(slots=True)
 class OpenWork:
-    """Open operations and sessions, by who reported them. Bounded by its user at OPEN_MAX."""
+    """Open operations, and sessions as the broker opened them. Bounded by its user at OPEN_MAX."""
 
     life: str
     operations: dict[str, tuple[str, str]] = field(default_factory=dict)
     sessions: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
+    closed: dict[str, str] = field(default_factory=dict)
+    lost: bool = False  # records were quarantined at this start: an unknown session may be real
 
     @property
     def at_limit(self) -> bool:
@@ -44,13 +51,16 @@ class OpenWork:
 
     def note(self) -> bytes:
         """Serialise for the next segment's header (at most 4 MiB at OPEN_MAX)."""
-        return msgspec.msgpack.encode(Note(self.life, self.operations, self.sessions))
+        return msgspec.msgpack.encode(
+            Note(self.life, self.operations, self.sessions, self.runs, self.closed)
+        )
 
     def check(self, events: Iterable[AuditEvent], role: str) -> None:
-        """Refuse what a role says of another role's work.
+        """Refuse what a role says of another role's work, or of work that the broker did not open.
 
         Raises:
-            ValueError: a session or operation is open, and was begun by another role.
+            ValueError: a session or operation is open, and was begun by another role; or an
+                operation begins whose session is not the role's, or is of another run.
         """
         for event in events:
             if isinstance(event, OperationFinished):
@@ -60,8 +70,21 @@ class OpenWork:
                 ):
                     raise ValueError(f"the end of an operation that is not of {role}")
             by = self.sessions.get(session_of(event))
-            if by is not None and not is_of(by, role):
+            if by is not None and not is_of(by, role) and role != OPENER:
                 raise ValueError(f"a {type(event).__name__} of a session that is not of {role}")
+            if isinstance(event, OperationIntended | OperationDenied):
+                self._check_begun(event, by or self.closed.get(event.session_id), role)
+
+    def _check_begun(
+        self, event: OperationIntended | OperationDenied, by: str | None, role: str
+    ) -> None:
+        """An operation names session and run: both must be what the broker said."""
+        if by is None and not self.lost:
+            raise ValueError(f"an operation of a session that was not opened for {role}")
+        if by is not None and not is_of(by, role):
+            raise ValueError(f"an operation of a session that is not of {role}")
+        if self.runs.get(event.session_id, event.run_id) != event.run_id:
+            raise ValueError("an operation of another run than its session's")
 
     def follow(self, event: AuditEvent, sender: str) -> None:
         """Take note of an event that was appended."""
@@ -72,9 +95,26 @@ class OpenWork:
         elif isinstance(event, OperationDenied):  # an intent that was refused when it came late
             self.operations.pop(event.operation.operation_id, None)
         elif isinstance(event, SessionOpened):
-            self.sessions[event.attribution.session_id] = sender
+            one = event.attribution
+            self.opened(one.session_id, event.worker or sender, one.run_id)
         elif isinstance(event, SessionClosed):
-            self.sessions.pop(event.session_id, None)
+            self.ended(event.session_id)
+
+    def opened(self, session_id: str, worker: str, run_id: str) -> None:
+        """Take note of a session, which ends with its worker at the latest."""
+        self.sessions[session_id] = worker
+        self.runs[session_id] = run_id
+        self.closed.pop(session_id, None)
+
+    def ended(self, session_id: str) -> None:
+        """Take note of its end; it is remembered for a while."""
+        worker = self.sessions.pop(session_id, None)
+        self.runs.pop(session_id, None)
+        if worker is None:
+            return
+        self.closed[session_id] = worker
+        if len(self.closed) > CLOSED_KEPT_MAX:
+            del self.closed[next(iter(self.closed))]
 
     def abandoned_by(self, sender: str, role: str) -> list[AuditEvent]:
         """Return the ends to write when this sender is gone.
@@ -120,7 +160,9 @@ def resume(note: bytes, records: Iterable[bytes], life: str) -> tuple[OpenWork, 
         last = msgspec.msgpack.decode(note, type=Note) if note else Note(life, {}, {})
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"the note of the last segment can't be read: {error}") from error
-    work = OpenWork(life, dict(last.operations), dict(last.sessions))
+    work = OpenWork(
+        life, dict(last.operations), dict(last.sessions), dict(last.runs), dict(last.closed)
+    )
     for payload in records:
         _follow_stored(work, pb.Record.FromString(payload))
     ends: list[AuditEvent] = [_unknown(op, by[0]) for op, by in work.operations.items()]
@@ -139,9 +181,11 @@ def _follow_stored(work: OpenWork, record: pb.Record) -> None:
         case "operation_finished":
             work.operations.pop(record.operation_finished.operation_id, None)
         case "session_opened":
-            work.sessions[record.session_opened.attribution.session_id] = record.role
+            opened = record.session_opened
+            one = opened.attribution
+            work.opened(one.session_id, opened.worker or record.role, one.run_id)
         case "session_closed":
-            work.sessions.pop(record.session_closed.session_id, None)
+            work.ended(record.session_closed.session_id)
 
 
 def _unknown(operation_id: str, session_id: str) -> OperationFinished:

@@ -16,7 +16,7 @@ import uvloop
 from agent.ipc.messages import Record
 from agent.ipc.records import pack_event
 from tests.servers.reporter import Reporter, Worker, running_reporter
-from tests.unit.reporter.events import finished, intended
+from tests.unit.reporter.events import finished, intended, session_opened
 
 PAIRS = 40_000
 AT_ONCE = 32
@@ -30,14 +30,16 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_S
 
 
-async def send(worker: Worker, first: int, frames: int, pairs: int, level: str) -> None:
+async def send(
+    worker: Worker, session: int, first: int, frames: int, pairs: int, level: str
+) -> None:
     """Send frames one after the other, each when the one before is durable."""
     for frame in range(frames):
         numbers = range(first + frame * pairs, first + (frame + 1) * pairs)
         packed = tuple(
             pack_event(event)
             for number in numbers
-            for event in (intended(number), finished(number))
+            for event in (intended(number, session), finished(number, session))
         )
         worker.number += 1
         worker.endpoint.notify(Record(packed, worker.number, level))
@@ -47,12 +49,17 @@ async def send(worker: Worker, first: int, frames: int, pairs: int, level: str) 
 async def measure(reporter: Reporter, peers: int, pairs: int, level: str) -> tuple[float, float]:
     """Return microseconds of the reporter's CPU a pair, and pairs a second."""
     assert reporter.process is not None
-    workers = [reporter.wire(f"proxy@{number}") for number in range(peers)]
+    workers = []
+    for number in range(peers):
+        name = f"proxy@{number}"
+        workers.append(await reporter.worker(name, session_opened(number + 1, worker=name)))
     frames = PAIRS // peers // pairs
     before_s, began_s = cpu_s(reporter.process.pid), time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         for number, worker in enumerate(workers):
-            tasks.create_task(send(worker, 1 + number * frames * pairs, frames, pairs, level))
+            tasks.create_task(
+                send(worker, number + 1, 1 + number * frames * pairs, frames, pairs, level)
+            )
     used_s, took_s = cpu_s(reporter.process.pid) - before_s, time.monotonic() - began_s
     for worker in workers:
         worker.endpoint.close()

@@ -139,6 +139,13 @@ class Reporter:
         worker = Worker(endpoint)
         return worker
 
+    async def worker(self, name: str, *opened: AuditEvent) -> Worker:
+        """Connect a proxy for which the broker has recorded these sessions."""
+        broker = self.wire("broker")
+        await broker.until_durable(broker.record(*opened, level="process"))
+        broker.endpoint.close()
+        return self.wire(name)
+
     async def status(self) -> ReporterState:
         """Ask as the broker does."""
         broker = self.wire("broker")

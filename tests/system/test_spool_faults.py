@@ -17,7 +17,7 @@ from agent.model.audit import Alarm
 from agent.pb import audit_pb2 as pb
 from agent.reporter.main import DEAD_EXIT_CODE
 from tests.servers.reporter import USER, Reporter, Worker, running_reporter
-from tests.unit.reporter.events import finished, intended, ulid
+from tests.unit.reporter.events import finished, intended, session_opened, ulid
 from tests.unit.reporter.test_main import records
 
 TMPFS_BYTES = 12 << 20
@@ -97,7 +97,7 @@ def test_a_full_disk_refuses_records_it_and_loses_nothing() -> None:
 
     async def scenario() -> None:
         async with on_small_disk() as (reporter, disk):
-            worker = reporter.wire("proxy@0")
+            worker = await reporter.worker("proxy@0", session_opened(1))
             await worker.until_durable(worker.record(intended(1)))
             filler = fill(disk)
             await send_until_refused(worker)
@@ -119,14 +119,14 @@ def test_outcomes_are_still_recorded_when_the_disk_is_full() -> None:
 
     async def scenario() -> None:
         async with on_small_disk() as (reporter, disk):
-            worker = reporter.wire("proxy@0")
+            worker = await reporter.worker("proxy@0", session_opened(1))
             await worker.until_durable(worker.record(intended(1)))
             filler = fill(disk)
             await send_until_refused(worker)
-            other = reporter.wire("proxy@1")
+            other = await reporter.worker("proxy@1", session_opened(2, worker="proxy@1"))
             await other.until_state(accepting=False)
-            await other.until_durable(other.record(finished(1)))
-            refused = other.record(intended(1_000_000))
+            await other.until_durable(other.record(finished(1, session=2)))
+            refused = other.record(intended(1_000_000, session=2))
             await reporter.status()
             assert other.durable < refused
             filler.unlink()
@@ -145,7 +145,7 @@ def test_the_bound_refuses_as_a_full_disk_does() -> None:
     async def scenario() -> None:
         settings = "[spool]\nbytes_max = 10000000\nsegment_bytes_max = 262144\n"
         async with on_small_disk(settings) as (reporter, _):
-            worker = reporter.wire("proxy@0")
+            worker = await reporter.worker("proxy@0", session_opened(1))
             await send_until_refused(worker)
             assert "bound" in worker.states[-1].detail
             state = await reporter.status()
@@ -166,7 +166,7 @@ def test_a_failed_flush_ends_the_reporter_without_an_answer() -> None:
         with scratch() as folder:
             control = folder / "fiu"
             async with running_reporter(folder, SETTINGS, failable(folder, control)) as reporter:
-                worker = reporter.wire("proxy@0")
+                worker = await reporter.worker("proxy@0", session_opened(1))
                 for number in range(1, 51):
                     worker.record(intended(number))
                 await worker.until_durable(50)
@@ -209,7 +209,7 @@ def test_the_next_life_goes_on_behind_a_failed_flush() -> None:
         with scratch() as folder:
             control = folder / "fiu"
             async with running_reporter(folder, SETTINGS, failable(folder, control)) as reporter:
-                worker = reporter.wire("proxy@0")
+                worker = await reporter.worker("proxy@0", session_opened(1))
                 await worker.until_durable(worker.record(intended(1)))
                 assert reporter.process is not None
                 fail_flushes(control, reporter.process.pid)
@@ -217,7 +217,7 @@ def test_the_next_life_goes_on_behind_a_failed_flush() -> None:
                 await reporter.wait()
                 reporter.prefix = ()
                 await reporter.start()
-                worker = reporter.wire("proxy@0")
+                worker = await reporter.worker("proxy@0", session_opened(1))
                 await worker.until_durable(worker.record(intended(3)))
                 stored = records(reporter.spool)
                 assert {ulid(1), ulid(3)} <= intents(stored)

@@ -123,6 +123,8 @@ class FakeReporter:
 
     def __init__(self) -> None:
         self.events: list[AuditEvent] = []
+        self.numbers: list[int] = []  # of the frames
+        self.levels: list[str] = []
         self.confirms = True
         self.changed = asyncio.Event()
         self.endpoint: Endpoint | None = None
@@ -131,7 +133,9 @@ class FakeReporter:
         """Take a record, or say how the spool is."""
         assert self.endpoint is not None
         match received.message:
-            case m.Record(events, durable, _):
+            case m.Record(events, durable, level):
+                self.numbers.append(durable)
+                self.levels.append(level)
                 self.events += [unpack_event(kind, body) for kind, body in events]
                 if self.confirms and durable:
                     self.endpoint.notify(m.Durable(durable))

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.broker import control as c
 from agent.broker import sessions
 from agent.ipc import messages as m
-from agent.model.audit import Alarm, Alarmed
+from agent.model.audit import Alarm, Alarmed, SessionOpened
 from agent.model.flow import Evidence
 from agent.model.ids import RunId, SessionId
 from agent.model.reason import Reason
@@ -122,14 +122,15 @@ def test_a_session_that_kernel_never_announced_is_nobodys(
 
     async def main() -> None:
         async with host(tmp_path) as made:
-            answer = await _authorize(made, SessionId("01JD0000000000000000000000"))
-            assert (answer.grant, answer.reason) == (None, Reason.UNATTRIBUTED)
+            answer = await made.worker.ask(m.Authorize(SessionId("01JD0000000000000000000000")))
+            assert answer == m.Failed(Reason.UNATTRIBUTED, "this connection is not known")
             run_id = await _run(made)
             session = made.session(run_id, made.synthetic["api.example.com"][0])
             await _authorize(made, session)
             made.broker.parts.sessions._sessions[session].worker = "proxy@1"
-            assert (await _authorize(made, session)).reason is Reason.UNATTRIBUTED
+            assert isinstance(await made.worker.ask(m.Authorize(session)), m.Failed)
             assert isinstance(await made.worker.ask(m.TakeLease(session)), m.Failed)
+            assert len(made.reporter.of(SessionOpened)) == 1
 
     run_async(main())
 
@@ -166,11 +167,11 @@ def test_sessions_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             run_id = await _run(made)
             address = made.synthetic["open.example.com"][0]
             known = [made.session(run_id, address, 80) for _ in range(3)]
-            answers = [await _authorize(made, session) for session in known]
-            assert [answer.grant is not None for answer in answers] == [True, True, False]
+            answers = [await made.worker.ask(m.Authorize(session)) for session in known]
+            assert [type(answer) for answer in answers] == [m.Authorized, m.Authorized, m.Failed]
             assert made.worker.endpoint is not None
             made.worker.endpoint.notify(m.SessionEnded(known[0]))
-            assert (await _authorize(made, known[1])).grant is not None  # the notice was read
+            await made.worker.ask(m.SignLeaf("nobody", b""))  # the notice was read
             fresh = made.session(run_id, made.synthetic["open.example.com"][0], 80)
             assert (await _authorize(made, fresh)).grant is not None
 

@@ -44,7 +44,7 @@ from agent.ipc.messages import (
     Wire,
 )
 from agent.ipc.records import unpack_event
-from agent.model.audit import AuditEvent
+from agent.model.audit import AuditEvent, SessionOpened
 from agent.model.credential import Shape
 from agent.model.flow import Attribution, Evidence, Process, Tier, Unattributed
 from agent.model.flow import Endpoint as Address
@@ -323,7 +323,11 @@ class Harness:
     def _from_proxy_to_broker(self, received: Received) -> None:
         match received.message:
             case Authorize(session_id):
-                received.reply(self._authorize(self.sessions[session_id]))
+                answer = self._authorize(self.sessions[session_id])
+                target = None if answer.grant is None else answer.grant.target.name
+                opened = SessionOpened(self.sessions[session_id], LOOP, target, "proxy@0")
+                self.events.append(opened)  # the broker records it before it answers
+                received.reply(answer)
             case TakeLease(session_id):
                 received.reply(self._lease(self.sessions[session_id]))
             case SignLeaf(name, public_key_der):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.ipc.endpoint import Received
-from agent.ipc.messages import Authorize, CutRun
+from agent.ipc.messages import Authorize, CutRun, SessionEnded
 from agent.model.audit import (
     OperationFinished,
     OperationIntended,
@@ -190,7 +190,7 @@ def test_heads_past_every_bound_are_refused(
 def test_a_cut_that_comes_with_the_grant_is_not_missed(
     authority: Authority, near: Namespace, tmp_path: Path
 ) -> None:
-    """Authorized and CutRun read in one turn: the connection never becomes a session."""
+    """Authorized and CutRun read in one turn: the session that was opened is closed, unserved."""
 
     class CutsAtOnce(Harness):
         def _from_proxy_to_broker(self, received: Received) -> None:
@@ -203,8 +203,10 @@ def test_a_cut_that_comes_with_the_grant_is_not_missed(
     try:
         worker.start()
         assert is_reset(worker)
-        refused = worker.wait_for(SessionRefused)[0]
-        assert refused.reason is Reason.RUN_ENDED
+        closed = worker.wait_for(SessionClosed)[0]
+        assert (closed.reason, closed.operations) == (Reason.RUN_ENDED, 0)
+        assert worker.of(SessionRefused) == []
+        worker.wait(lambda: any(isinstance(one, SessionEnded) for one in worker.messages))
     finally:
         worker.stop()
 

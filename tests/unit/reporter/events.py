@@ -62,7 +62,9 @@ def process(pid: int, exe: str) -> Process:
     return Process(pid, pid * 10, 1000, exe.rpartition("/")[2], exe, (exe, "-x"), False)
 
 
-def session_opened(session: int, run: int = 1, target: str | None = TARGET) -> SessionOpened:
+def session_opened(
+    session: int, run: int = 1, target: str | None = TARGET, worker: str = "proxy@0"
+) -> SessionOpened:
     """A session by curl, below sh and python."""
     return SessionOpened(
         Attribution(
@@ -81,6 +83,7 @@ def session_opened(session: int, run: int = 1, target: str | None = TARGET) -> S
         ),
         LOOP,
         None if target is None else TargetName(target),
+        worker,
     )
 
 

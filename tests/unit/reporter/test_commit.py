@@ -31,6 +31,9 @@ class Desk:
     """A group commit on a real spool, with one sender."""
 
     def __init__(self, directory: Path, work: OpenWork) -> None:
+        for number in range(1, 6):  # as the broker opened them
+            role = "proxy@0" if number == 1 else f"proxy@{number}"
+            work.opened(ulid(number), work.sessions.get(ulid(number), role), ulid(1))
         self.offload = Offload("test")
         self.spool = Spool(
             directory,
@@ -125,8 +128,8 @@ def test_a_sender_that_floods_a_full_spool_is_ended(
         assert desk.violations == []
         desk.commit.submit(desk.sender, [intended(4)], 4, "process", size)
         assert len(desk.violations) == 1
-        other = Sender("proxy@1", "proxy@1/2", desk.answers.append, desk.violations.append)
-        desk.commit.submit(other, [intended(5)], 5, "process", size)
+        other = Sender("proxy@2", "proxy@2/2", desk.answers.append, desk.violations.append)
+        desk.commit.submit(other, [intended(5, session=2)], 5, "process", size)
         await asyncio.sleep(0)
         desk.commit.regain()
         assert (desk.states, desk.answers, len(desk.violations)) == ([True], [5], 1)
@@ -153,7 +156,10 @@ def test_a_worker_says_nothing_of_another_workers_work(tmp_path: Path, lie: Audi
 
     async def scenario() -> None:
         desk = Desk(tmp_path, OpenWork("life"))
-        desk.commit.submit(desk.sender, [session_opened(1), intended(1, session=1)], 1, "process")
+        broker = Sender("broker", "broker/1", lambda _number: None, desk.violations.append)
+        desk.commit.submit(broker, [session_opened(1)], 1, "process")
+        await asyncio.sleep(0)
+        desk.commit.submit(desk.sender, [intended(1, session=1)], 1, "process")
         await asyncio.sleep(0)
         before = desk.spool.next_seq
         hostile = Sender("proxy@1", "proxy@1/2", desk.answers.append, desk.violations.append)
@@ -261,12 +267,12 @@ def test_a_turn_is_one_write_and_a_large_one_is_several(
             return append(made, closing=closing)
 
         monkeypatch.setattr(desk.spool, "append", counted)
-        for number in range(1, 5):
+        for number in range(2, 6):
             role = f"proxy@{number}"
             sender = Sender(role, role, desk.answers.append, desk.violations.append)
             desk.commit.submit(sender, [intended(number, session=number)], number, "process")
         await asyncio.sleep(0)
-        assert desk.answers == [1, 2, 3, 4]
+        assert desk.answers == [2, 3, 4, 5]
         desk.close()
         return len(appended)
 

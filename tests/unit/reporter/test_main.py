@@ -21,6 +21,7 @@ from agent.spool.format import scan
 from agent.spool.recovery import payloads, recover
 from tests.servers.reporter import Reporter, running_reporter
 from tests.unit.reporter.events import (
+    denied,
     finished,
     intended,
     run_started,
@@ -60,7 +61,7 @@ def test_what_was_answered_survives_sigkill(level: str) -> None:
     """Every answered frame is in the spool after SIGKILL, once, in its order, from its sender."""
 
     async def scenario(reporter: Reporter) -> None:
-        worker = reporter.wire("proxy@0")
+        worker = await reporter.worker("proxy@0", session_opened(1))
         for number in range(1, 301):
             worker.record(intended(number), finished(number), level=level)
         await worker.until_durable(200)
@@ -84,7 +85,7 @@ def test_no_answer_is_given_that_was_not_asked_for() -> None:
     """A frame with durable 0 is recorded and not answered; the next answer covers it."""
 
     async def scenario(reporter: Reporter) -> None:
-        worker = reporter.wire("proxy@0")
+        worker = await reporter.worker("proxy@0", session_opened(1))
         worker.record(intended(1), answer=False)
         number = worker.record(finished(1))
         await worker.until_durable(number)
@@ -97,7 +98,7 @@ def test_a_weaker_level_does_not_answer_for_a_stronger_one() -> None:
     """Frames of both levels in turns are all answered, each by its own kind of answer."""
 
     async def scenario(reporter: Reporter) -> None:
-        worker = reporter.wire("proxy@0")
+        worker = await reporter.worker("proxy@0", session_opened(1))
         for number in range(1, 101):
             worker.record(intended(number), level="disk" if number % 2 else "process")
         await worker.until_durable(99)
@@ -110,13 +111,11 @@ def test_a_dead_workers_operations_and_sessions_get_an_end() -> None:
     """When a proxy is gone, its open operations end as unknown and its sessions are closed."""
 
     async def scenario(reporter: Reporter) -> None:
-        worker = reporter.wire("proxy@0")
-        worker.record(session_opened(1), session_opened(2))
+        worker = await reporter.worker("proxy@0", session_opened(1), session_opened(2))
         worker.record(intended(11), intended(12), finished(12), session_closed(2))
-        await worker.until_durable(2)
+        await worker.until_durable(1)
         worker.endpoint.close()
-        other = reporter.wire("proxy@1")
-        await other.until_durable(other.record(session_opened(3)))
+        other = await reporter.worker("proxy@1", session_opened(3, worker="proxy@1"))
         await other.until_durable(other.record(session_closed(3)))
         ends = [one for one in records(reporter.spool) if one.role == "reporter"]
         unknown = [one.operation_finished for one in ends if one.HasField("operation_finished")]
@@ -131,7 +130,7 @@ def test_an_intent_of_an_earlier_life_gets_an_end_over_rolls() -> None:
     """The intent's segment is far behind, and the reporter dies twice: one unknown outcome."""
 
     async def scenario(reporter: Reporter) -> None:
-        worker = reporter.wire("proxy@0")
+        worker = await reporter.worker("proxy@0", session_opened(1))
         await worker.until_durable(worker.record(intended(1)))
         for number in range(2, 1_500):
             worker.record(intended(number), finished(number))
@@ -155,13 +154,14 @@ def test_a_sender_of_nonsense_is_cut_off_and_recorded() -> None:
     """An event that can't be stored ends its sender alone, and is an alarm."""
 
     async def scenario(reporter: Reporter) -> None:
-        bad, good = reporter.wire("proxy@0"), reporter.wire("proxy@1")
+        bad = await reporter.worker("proxy@0", session_opened(1))
+        good = await reporter.worker("proxy@1", session_opened(2, worker="proxy@1"))
         await bad.until_durable(bad.record(intended(1)))
         number = -1
         bad.record(session_closed(5, operations=number))
         await bad.until_gone()
-        await good.until_durable(good.record(intended(2)))
-        await good.until_durable(good.record(finished(2)))
+        await good.until_durable(good.record(intended(2, session=2)))
+        await good.until_durable(good.record(finished(2, session=2)))
         alarms = [one.alarmed for one in records(reporter.spool) if one.HasField("alarmed")]
         assert [one.alarm for one in alarms] == ["peer-violation"]
         assert "proxy@0" in alarms[0].detail
@@ -173,7 +173,7 @@ def test_status_says_what_the_spool_holds() -> None:
     """ReporterStatus answers with sizes, numbers, and that no collector is configured."""
 
     async def scenario(reporter: Reporter) -> None:
-        worker = reporter.wire("proxy@0")
+        worker = await reporter.worker("proxy@0", session_opened(1))
         await worker.until_durable(worker.record(intended(1)))
         state = await reporter.status()
         assert state.accepting
@@ -203,9 +203,11 @@ def test_a_life_is_named_by_pid_and_start_time() -> None:
     assert life_of(os.getpid()) == life_of(os.getpid()) != life_of(1)
 
 
-@pytest.mark.parametrize("event", [run_started(1), Alarmed(Alarm.ROLE_DIED, "forged", None)])
+@pytest.mark.parametrize(
+    "event", [run_started(1), session_opened(1), Alarmed(Alarm.ROLE_DIED, "forged", None)]
+)
 def test_a_worker_can_not_tell_what_is_the_brokers(event: AuditEvent) -> None:
-    """Runs, leases and alarms of a proxy end it, unrecorded; of the broker they are recorded."""
+    """Runs, sessions and alarms of a proxy end it, unrecorded; of the broker they are recorded."""
 
     async def scenario(reporter: Reporter) -> None:
         worker = reporter.wire("proxy@0")
@@ -214,8 +216,51 @@ def test_a_worker_can_not_tell_what_is_the_brokers(event: AuditEvent) -> None:
         broker = reporter.wire("broker")
         await broker.until_durable(broker.record(event))
         roles = [one.role for one in records(reporter.spool) if "forged" in str(one)]
-        roles += [one.role for one in records(reporter.spool) if one.HasField("run_started")]
+        for kind in ("run_started", "session_opened"):
+            roles += [one.role for one in records(reporter.spool) if one.HasField(kind)]
         assert roles == ["broker"]
+
+    with_reporter(scenario)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [intended(7, session=9), denied(7, session=9), intended(7, session=1, run=5), denied(7, run=5)],
+    ids=["intent, no session", "denial, no session", "intent, other run", "denial, other run"],
+)
+def test_an_operation_needs_a_session_that_the_broker_opened(lie: AuditEvent) -> None:
+    """One that names none, or one of another run, ends its worker, unrecorded, with an alarm."""
+
+    async def scenario(reporter: Reporter) -> None:
+        worker = await reporter.worker("proxy@0", session_opened(1))
+        await worker.until_durable(worker.record(intended(1), finished(1)))
+        worker.record(lie)
+        await worker.until_gone()
+        other = await reporter.worker("proxy@1", session_opened(2, worker="proxy@1"))
+        await other.until_durable(other.record(intended(2, session=2)))
+        stored = records(reporter.spool)
+        assert [one.alarmed.alarm for one in stored if one.HasField("alarmed")] == [
+            "peer-violation"
+        ]
+        assert ulid(7) not in str(stored)
+
+    with_reporter(scenario)
+
+
+def test_what_is_sent_again_to_a_successor_is_no_lie() -> None:
+    """A session that was closed before the reporter died is still known to the next ones."""
+
+    async def scenario(reporter: Reporter) -> None:
+        worker = await reporter.worker("proxy@0", session_opened(1), session_opened(2))
+        frame = (intended(1), finished(1), session_closed(1))
+        await worker.until_durable(worker.record(*frame))
+        for _ in range(2):
+            await reporter.kill()
+            await reporter.start()
+            worker = reporter.wire("proxy@0")
+            await worker.until_durable(worker.record(*frame))
+            await worker.until_durable(worker.record(intended(2, session=2)))
+        assert not any(one.HasField("alarmed") for one in records(reporter.spool))
 
     with_reporter(scenario)
 
@@ -225,7 +270,7 @@ def test_descriptors_of_a_hostile_worker_are_not_kept() -> None:
 
     async def scenario(reporter: Reporter) -> None:
         assert reporter.process is not None
-        worker = reporter.wire("proxy@0")
+        worker = await reporter.worker("proxy@0", session_opened(1))
         await worker.until_durable(worker.record(intended(1)))
         before = len(os.listdir(f"/proc/{reporter.process.pid}/fd"))
         with contextlib.suppress(PeerGone):

@@ -67,9 +67,14 @@ def host(collector: Collector) -> dict[str, Any]:
 
 
 async def send(reporter: Reporter, first: int, count: int) -> None:
+    numbers = range(first, first + count)
+    broker = reporter.wire("broker")
+    for number in numbers:
+        broker.record(session_opened(number), level="process")
+    await broker.until_durable(broker.number)
     worker = reporter.wire("proxy@0")
-    for number in range(first, first + count):
-        worker.record(session_opened(number), intended(number, number), finished(number, number))
+    for number in numbers:
+        worker.record(intended(number, number), finished(number, number))
     await worker.until_durable(worker.number)
 
 
