@@ -11,10 +11,12 @@ covered. A statement that is `session` and nothing else needs any allow rule of 
 
 Deny. A rule hits a statement when each key of the rule is touched by something of the statement:
 one effect, one table, one column, one function. A name without schema may be of any schema, `*`
-may be any column, and an unknown statement may be all of it.
+may be any column, what alters objects and names no table may touch any, and an unknown statement
+may be all of it.
 
 A name without schema is of all schemas of the search_path that the target pins, if it pins one;
-else its schema can't be told. Views, triggers and the bodies of functions are not looked into.
+else its schema can't be told. A column without table is of the statement's only table, if it has
+one. Views, triggers, cascades and the bodies of functions are not looked into.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +33,7 @@ DANGER = (
 )  # fmt: skip
 _RANK = {effect: rank for rank, effect in enumerate(DANGER)}
 _CHANGING = frozenset(DANGER) - {Effect.SESSION, Effect.READ}
-_STRUCTURAL = _CHANGING - {Effect.WRITE}
+_STRUCTURAL = frozenset({Effect.DDL, Effect.PRIVILEGE, Effect.ADMIN})
 _SESSION = frozenset({Effect.SESSION})
 ANYTHING = "*"
 _Schemas = tuple[str, ...]
@@ -192,8 +194,9 @@ class Matcher:
         if not self._columns:
             return None
         tables = {relation.name for relation in facts.relations}
+        only = next(iter(tables)) if len(tables) == 1 else None
         for column in facts.columns:
-            table = column.table if column.table in tables else None
+            table = column.table if column.table in tables else only
             if column.name == ANYTHING or not _any_covers(self._columns, table, column.name):
                 return f"touches column {write_name(column.table, column.name)}"
         if facts.statement.effects & _CHANGING and not facts.statement.columns_written:
@@ -236,6 +239,8 @@ class Matcher:
         for one in facts.relations:
             if self._touches_relation(one):
                 return f"touches {write_name(one.schema, one.name)}"
+        if not facts.relations and facts.statement.effects & _STRUCTURAL:
+            return "may touch any table"  # DROP SCHEMA … CASCADE, GRANT … ON ALL TABLES
         return None
 
     def _hit_function(self, facts: Facts) -> str | None:
