@@ -12,7 +12,7 @@ import collections
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,8 +72,8 @@ Withdrawn = dict[tuple[RunId, TargetName], Row]
 class Journal:
     """The rows of all leases that are not over, the last that are, and the file behind them."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the journal, and compact it.
+    def __init__(self, path: Path, on_dead: Callable[[str], None] = lambda _why: None) -> None:
+        """Open or make the journal, and compact it. on_dead is told once, when writing ends.
 
         Raises:
             JournalDead: it can't be read or written, or is of another format.
@@ -83,6 +83,7 @@ class Journal:
         self._size = 0
         self._kept = 0  # what the last compaction left
         self._dead = ""
+        self._on_dead = on_dead
         self.rows: dict[LeaseId, Row] = {}
         self.past: collections.OrderedDict[LeaseId, Row] = collections.OrderedDict()
         self.withdrawn: Withdrawn = {}
@@ -161,8 +162,7 @@ class Journal:
                 os.fdatasync(self._fd)
         except OSError as error:
             # after a failed sync the page is marked clean: a retry would lie (fsyncgate)
-            self._dead = f"{self._path}: {error.strerror}; restart after the disk is repaired"
-            raise JournalDead(self._dead) from error
+            raise self._died(error) from error
         self._size += len(data)
         for row in rows:
             self._apply(row)
@@ -170,7 +170,13 @@ class Journal:
             try:
                 self._compact()
             except OSError as error:
-                self._dead = f"{self._path}: {error.strerror}"
+                self._died(error)
+
+    def _died(self, error: OSError) -> JournalDead:
+        """End all writing; return what to raise."""
+        self._dead = f"{self._path}: {error.strerror}; restart after the disk is repaired"
+        self._on_dead(self._dead)
+        return JournalDead(self._dead)
 
     def _apply(self, row: Row) -> None:
         if row.withdrawn:

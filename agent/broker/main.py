@@ -96,7 +96,10 @@ class Broker:
         config = self._config
         recorder, sessions = Recorder(), Sessions()
         policies = Policies(directory=Path(config.policy_dir))
-        journal = Journal(config.broker_dir / "leases.journal")
+        journal = Journal(
+            config.broker_dir / "leases.journal",
+            lambda why: recorder.alarm(Alarm.JOURNAL_FAILED, f"no lease is given any more: {why}"),
+        )
         if journal.bad_lines:
             detail = f"lease journal: {journal.bad_lines} bad lines, kept in leases.quarantine"
             recorder.alarm(Alarm.SPOOL_QUARANTINED, detail)

@@ -150,6 +150,7 @@ class Alarm(StrEnum):
     UPLOAD_REFUSED = "upload-refused"  # the collector's history and ours do not agree
     POLICY_REJECTED = "policy-rejected"
     LEASE_QUARANTINED = "lease-quarantined"  # a credential that cannot be revoked
+    JOURNAL_FAILED = "journal-failed"  # the lease journal's disk: no lease can be given
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,8 +109,9 @@ def test_a_bad_line_in_the_middle_is_kept_aside_and_counted(tmp_path: Path) -> N
 
 
 def test_a_failed_sync_ends_all_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After EIO nothing is written, although the next sync would succeed (fsyncgate)."""
-    journal = Journal(tmp_path / "j")
+    """After EIO nothing is written, although the next sync would succeed (fsyncgate); told once."""
+    told: list[str] = []
+    journal = Journal(tmp_path / "j", told.append)
 
     def fail(fd: int) -> None:
         raise OSError(5, "Input/output error")
@@ -122,6 +123,8 @@ def test_a_failed_sync_ends_all_writing(tmp_path: Path, monkeypatch: pytest.Monk
     assert not journal.rows
     with pytest.raises(JournalDead):
         journal.begin(_row(1))
+    assert len(told) == 1
+    assert "Input/output error" in told[0]
     journal.close()
 
 
@@ -249,7 +252,12 @@ def test_only_what_announces_something_waits_for_the_disk(
     synced: list[int] = []
     real = os.fdatasync
     journal = Journal(tmp_path / "j")
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.append(fd), real(fd))[1])
+
+    def sync(fd: int) -> None:
+        synced.append(fd)
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
     journal.begin(_row())
     counts = [len(synced)]
     _moved(journal, [S.ISSUED, S.ACTIVE])

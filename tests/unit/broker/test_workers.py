@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -268,5 +269,30 @@ def test_a_bad_policy_keeps_the_last_good_one(tmp_path: Path) -> None:
             await expect(caller.ask(c.ReloadPolicy()), c.Accepted)
             status = await expect(caller.ask(c.GetStatus()), c.StatusView)
             assert not status.policy_problem
+
+    run_async(main())
+
+
+def test_a_journal_that_can_not_be_written_is_an_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is refused, and a person is told once that no lease is given any more, and why."""
+
+    def fail(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            run_id = await _run(made)
+            monkeypatch.setattr(os, "fdatasync", fail)
+            for _ in range(2):
+                session = made.session(run_id, made.synthetic["api.example.com"][0])
+                await _authorize(made, session)
+                assert isinstance(await made.worker.ask(m.TakeLease(session)), m.Failed)
+            await made.reporter.until(lambda: bool(made.reporter.of(Alarmed)))
+            [alarmed] = made.reporter.of(Alarmed)
+            assert alarmed.alarm is Alarm.JOURNAL_FAILED
+            assert "leases.journal: Input/output error" in alarmed.detail
+            assert "restart" in alarmed.detail
 
     run_async(main())
