@@ -176,8 +176,12 @@ class Keeper:
     def _not_renewed(self, failure: CallFailed) -> None:
         left_ms = self._cut_ms - self._around.clock.boot_ms()
         logger.warning("lease %s is not renewed: %s", self.row.lease_id, failure)
-        self._used = True  # it was wanted; the next try is not for want of use
-        self._active(failure.transient and left_ms > RENEW_LEFT_MS, error=str(failure))
+        self._used = True  # it was wanted: what comes next is not for want of use
+        if left_ms > RENEW_LEFT_MS:
+            self._active(failure.transient, error=str(failure))
+        else:
+            self.row = replace(self.row, error=str(failure))
+            self.end(Reason.DRAINING, gently=True)
 
     def _active(self, renewable: bool, **changes: object) -> None:  # noqa: FBT001 - a fact
         self._next_ms = self._plan()
@@ -226,7 +230,7 @@ class Keeper:
         if not self._until_ms:
             return 0
         clock = self._around.clock
-        return renew_at_ms(clock.boot_ms(), self._until_ms, clock.chance())
+        return min(self._cut_ms, renew_at_ms(clock.boot_ms(), self._until_ms, clock.chance()))
 
     @property
     def next_ms(self) -> int:

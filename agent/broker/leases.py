@@ -86,9 +86,13 @@ class Leases:
             flight = asyncio.get_running_loop().create_task(self._issue(run_id, loop, uid, target))
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
-        lease = (await asyncio.shield(flight)).lease()
+        keeper = await asyncio.shield(flight)
+        lease = keeper.lease()
         if lease is None:
-            raise LeaseFailed("the run ended, or its policy changed, while the lease was made")
+            raise LeaseFailed(
+                f"lease {keeper.row.lease_id} was taken away as it was made: the run ended, its "
+                "policy changed, a person did it, or it lasts too short a time"
+            )
         return lease
 
     def rows(self, run_id: RunId) -> list[Row]:
