@@ -96,6 +96,8 @@ class OperationFinished:
     response_bytes: int
     duration_ns: int
     upstream: str  # address dialled, "" when none
+    rows: int = 0  # that went downstream
+    attributes: tuple[tuple[str, str], ...] = ()  # protocol specific, bounded: a command's tag
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,32 @@
+"""Walks over runs of messages of one kind without cutting them: what big results cost is here."""
+
+from struct import Struct
+
+from agent.protocols.postgres.frames import Malformed
+from agent.protocols.postgres.limits import WIRE_MAX
+
+_length = Struct("!i").unpack_from
+
+
+def run(data: bytes, at: int, kind: int, most: int) -> tuple[int, int]:
+    """Return where a run of complete messages of this kind ends, and how many they are.
+
+    at is where the first message begins; most: count no more than so many; -1: no bound.
+
+    Raises:
+        Malformed: a message's length is less than itself or more than WIRE_MAX.
+    """
+    size = len(data)
+    last = size - 5
+    length_at = _length
+    count = 0
+    while at <= last and data[at] == kind and count != most:
+        length = length_at(data, at + 1)[0]
+        if not 4 <= length <= WIRE_MAX:
+            raise Malformed("a message whose length may not be")
+        end = at + 1 + length
+        if end > size:
+            break
+        at = end
+        count += 1
+    return at, count

@@ -1,0 +1,250 @@
+"""What is decided of each message, one after the other; records are made side by side.
+
+Parse is decided with the text alone, Execute again with the values; nothing of them is recorded
+but at Execute, since nothing runs before. (A Bind runs the input functions of its values.)
+"""
+
+from collections import deque
+
+from agent.model.ids import OperationId
+from agent.model.operation import Operation
+from agent.model.sql import Classified, Effect, Statement, unknown
+from agent.model.verdict import Allow, Verdict
+from agent.protocols.postgres.answers import NAME, Refusal
+from agent.protocols.postgres.names import NotYet, Portal, Prepared
+from agent.protocols.postgres.recording import as_recorded, bound_values, operation_of, prepare
+from agent.protocols.postgres.refusing import of_deny, of_pinned, of_record_failed
+from agent.protocols.postgres.releasing import Releasing
+from agent.protocols.postgres.sql import CLASSIFY_BYTES_MAX, touches_pinned
+from agent.protocols.postgres.state import STOPS
+from agent.protocols.postgres.step import (
+    BIND,
+    CALL,
+    CLOSE,
+    EXECUTE,
+    PARSE,
+    QUERY,
+    SYNC,
+    Exchange,
+    Stage,
+    Step,
+)
+from agent.protocols.postgres.transitions import resolve, sql_name
+from agent.wire.commands import Classify, Judge, RecordIntent
+
+_CLASSIFYING = Stage.CLASSIFYING
+_TOO_LONG = "the text is longer than what is classified"
+_NOBODY_KNOWS = "it runs something by a name that stands for nothing known"
+
+
+class Deciding(Releasing):
+    """Decides over steps."""
+
+    def _advance(self) -> None:
+        """Decide over what is next, as far as that can be done now, and send what may go."""
+        self._waits = False
+        asking = self._asking
+        if asking is not None and asking.classified is not None and asking.stage is _CLASSIFYING:
+            self._judge_text(asking, asking.classified)
+        new = self._new
+        while new and self._asking is None and not self._finished:
+            step = new[0]
+            if self._discarding:
+                if step.kind not in STOPS:
+                    new.popleft()
+                    continue
+                self._discarding = False
+            step.segment = self._segment
+            try:
+                self._decide(step)
+            except NotYet:
+                self._waits = True
+                break
+        if self._decided:
+            self._release()
+        self._flush_if_waiting()
+
+    def _decide(self, step: Step) -> None:
+        """Begin, and mostly end, to decide over the first new step."""
+        kind = step.kind
+        if kind in {PARSE, QUERY}:
+            self._new.popleft()
+            self._classify(step)
+        elif kind == EXECUTE:
+            self._judge_execute(step)
+        elif kind == CALL:
+            self._new.popleft()
+            self._judge_call(step)
+        else:
+            if kind == BIND:
+                self._bind(step)
+            elif kind == CLOSE:
+                names = self._statements if step.statement else self._portals
+                step.change = names.change(step.name, None, self._segment)
+            elif kind == SYNC:
+                self._segment += 1
+            self._new.popleft()
+            step.stage = Stage.READY
+            self._decided.append(step)
+
+    # texts
+
+    def _classify(self, step: Step) -> None:
+        self._asking = step
+        step.stage = Stage.CLASSIFYING
+        text = step.text
+        if len(text) * 4 > CLASSIFY_BYTES_MAX and len(text.encode()) > CLASSIFY_BYTES_MAX:
+            self._judge_text(step, unknown(_TOO_LONG))
+        else:
+            self._classes.append(step)
+            self._out.append(Classify(NAME, text))
+
+    def _text_classified(self, classified: Classified) -> None:
+        step = self._classes.popleft()
+        if step.stage is Stage.CLASSIFYING:
+            self._judge_text(step, classified)
+            self._advance()
+
+    def _judge_text(self, step: Step, classified: Classified) -> None:
+        step.classified = classified
+        try:
+            statements = resolve(classified.statements, self._run_by_name, self._portals)
+        except NotYet:
+            self._waits = True
+            return
+        prepared = step.prepared = prepare(step.text, classified, statements)
+        attributes = (("message", "parse"),) if step.kind == PARSE else ()
+        operation = operation_of(self._context.new_operation_id(), prepared, attributes)
+        for statement in statements:
+            pinned = touches_pinned(statement, read_only=self._read_only)
+            if pinned:
+                self._refuse_now(step, operation, of_pinned(statement, pinned))
+                return
+        self._judge(step, operation)
+
+    def _run_by_name(self, name: str) -> tuple[Statement, ...]:
+        prepared = self._find_statement(sql_name(name))
+        return () if prepared is None else prepared.statements
+
+    def _find_statement(self, name: bytes) -> Prepared | None:
+        if self._wild:
+            raise NotYet
+        return self._statements.find(name, self._segment)
+
+    # values
+
+    def _bind(self, step: Step) -> None:
+        bind = step.bind
+        assert bind is not None  # of a BIND
+        portal = Portal(self._find_statement(bind.statement), bound_values(bind))
+        step.bind = None
+        step.change = self._portals.change(bind.portal, portal, self._segment)
+
+    def _judge_execute(self, step: Step) -> None:
+        portal = self._portals.find(step.name, self._segment)
+        self._new.popleft()
+        prepared = None if portal is None else portal.prepared
+        values = () if portal is None else portal.values
+        if prepared is None:
+            classified = unknown(_NOBODY_KNOWS)
+            prepared = prepare("", classified, classified.statements)
+        step.portal = portal
+        step.prepared = prepared
+        self._judge(step, operation_of(self._context.new_operation_id(), prepared, values))
+
+    def _judge_call(self, step: Step) -> None:
+        statement = Statement(
+            "FUNCTION", frozenset({Effect.UNKNOWN}), why="a function is called by its object id"
+        )
+        shown = f"function {step.most}"
+        operation = Operation(
+            self._context.new_operation_id(), NAME, "FUNCTION", shown, (), (statement,)
+        )
+        classified = Classified((statement,), shown)
+        step.prepared = prepare(shown, classified, (statement,))
+        self._judge(step, operation)
+
+    # verdicts and records
+
+    def _judge(self, step: Step, operation: Operation) -> None:
+        self._asking = step
+        step.stage = Stage.JUDGING
+        step.exchange = Exchange(operation, step.since_ns, step.size)
+        self._out.append(Judge(operation))
+
+    def _judged(self, operation_id: str, verdict: Verdict) -> None:
+        step = self._asking
+        if step is None or step.exchange is None or step.stage is not Stage.JUDGING:
+            return
+        operation, prepared = step.exchange.operation, step.prepared
+        if operation.operation_id != operation_id or prepared is None:
+            return
+        kept = as_recorded(operation, verdict, prepared)
+        if isinstance(verdict, Allow):
+            self._allowed(step, step.exchange, kept, verdict)
+        else:
+            self._refuse_now(step, kept, of_deny(verdict))
+        self._advance()
+
+    def _allowed(self, step: Step, exchange: Exchange, kept: Operation, verdict: Allow) -> None:
+        self._asking = None
+        prepared = step.prepared
+        if step.kind == PARSE:
+            step.exchange = None
+            step.stage = Stage.READY
+            step.change = self._statements.change(step.name, prepared, step.segment)
+        else:
+            exchange.operation, exchange.rule = kept, verdict.rule
+            exchange.max_rows = verdict.max_rows
+            exchange.intended = True
+            step.stage = Stage.RECORDING
+            self._recordings[kept.operation_id] = step
+            self._out.append(RecordIntent(kept, verdict.rule, self._opened.lease_id))
+            if prepared is not None and prepared.wild:
+                step.wild = True
+                self._wild += 1
+        self._decided.append(step)
+        if step.kind in {QUERY, CALL}:
+            self._segment += 1
+
+    def _refuse_now(self, step: Step, operation: Operation, refusal: Refusal) -> None:
+        """Refuse the step that is being decided over."""
+        self._asking = None
+        self._deny(step, refusal, operation)
+        self._decided.append(step)
+        if step.kind in {QUERY, CALL}:
+            self._segment += 1
+        else:
+            self._discarding = True
+
+    def _recorded(self, operation_id: OperationId) -> None:
+        step = self._recordings.pop(operation_id, None)
+        if step is None:
+            return
+        step.stage = Stage.READY
+        if self._decided[0] is step:
+            self._release()
+            self._flush_if_waiting()
+
+    def _record_failed(self, operation_id: OperationId) -> None:
+        """Nothing of it may go upstream: a refusal, and what comes behind it is discarded."""
+        step = self._recordings.pop(operation_id, None)
+        if step is None or step.exchange is None:
+            return
+        operation = step.exchange.operation
+        step.exchange.intended = False
+        self._release_names(step, done=False, tried=False)
+        self._deny(step, of_record_failed(), operation)
+        if step.kind == EXECUTE:
+            self._drop_behind(step)
+        self._advance()
+
+    def _drop_behind(self, step: Step) -> None:
+        """Give up what was decided after a step of the same segment that is refused now."""
+        before, behind = self._decided, deque[Step]()
+        while before[-1] is not step:
+            behind.appendleft(before.pop())
+        self._decided = behind
+        self._drop_waiting(of_record_failed().status)
+        before.extend(self._decided)
+        self._decided = before

@@ -1,0 +1,133 @@
+"""What a session's names stand for: prepared statements and portals, kept as the server keeps them.
+
+A name changes when the server says so, not when the loop asks for it. What was asked for and is
+not answered yet is pending, with the segment it is in: the messages up to a Sync, of which a
+server runs none after one that failed. So a name that was changed in the same segment is sure
+(else what asks for it is skipped), and one that an earlier segment may change has to wait.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from agent.model.sql import Classified, Statement
+
+Value = TypeVar("Value")
+
+
+class NotYet(Exception):
+    """The name's meaning depends on an answer that did not come yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prepared statement: its text and what it does. verb and shown are as recorded."""
+
+    text: str = field(repr=False)
+    classified: Classified = field(repr=False)
+    statements: tuple[Statement, ...] = field(repr=False)  # with what an EXECUTE names
+    verb: str
+    shown: str = field(repr=False)
+    may_copy: bool  # it may begin a COPY with the loop
+    pure: bool  # one statement that only reads
+    wild: bool  # it may change what names stand for
+    returns_rows: bool
+
+
+@dataclass(slots=True)
+class Portal:
+    """A portal: a statement with its values; rows counts what went downstream of it."""
+
+    prepared: Prepared | None  # None: nobody knows what it runs
+    values: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    rows: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Change(Generic[Value]):
+    """A pending change of a name. value None: it is removed."""
+
+    names: "Names[Value]"
+    name: bytes
+    value: Value | None
+    segment: int
+
+    def settle(self) -> None:
+        """The server did it."""
+        self.names.settle(self)
+
+    def drop(self, *, tried: bool) -> None:
+        """The server did not: it failed at it (tried), or never came to it."""
+        self.names.drop(self, tried=tried)
+
+
+class Names(Generic[Value]):
+    """The names of one kind."""
+
+    __slots__ = ("_pending", "_settled")
+
+    def __init__(self) -> None:
+        self._settled: dict[bytes, Value] = {}
+        self._pending: dict[bytes, deque[Change[Value]]] = {}
+
+    def change(self, name: bytes, value: Value | None, segment: int) -> Change[Value]:
+        """Note a change that is asked for; None removes the name."""
+        change = Change(self, name, value, segment)
+        self._pending.setdefault(name, deque()).append(change)
+        return change
+
+    def find(self, name: bytes, segment: int) -> Value | None:
+        """Return what a name stands for, when this segment comes to it; None when unknown.
+
+        Raises:
+            NotYet: an earlier segment may change it.
+        """
+        pending = self._pending.get(name)
+        if not pending:
+            return self._settled.get(name)
+        last = pending[-1]
+        if last.segment != segment:
+            raise NotYet
+        return last.value
+
+    def settle(self, change: Change[Value]) -> None:
+        """See Change.settle."""
+        self._forget(change)
+        self.set(change.name, change.value)
+
+    def drop(self, change: Change[Value], *, tried: bool) -> None:
+        """See Change.drop. The unnamed is removed before it is made anew."""
+        self._forget(change)
+        if tried and not change.name:
+            self._settled.pop(b"", None)
+
+    def set(self, name: bytes, value: Value | None) -> None:
+        """Change a name that is not pending."""
+        if value is None:
+            self._settled.pop(name, None)
+        else:
+            self._settled[name] = value
+
+    def clear(self) -> None:
+        """All that is settled is gone."""
+        self._settled.clear()
+
+    def named(self) -> list[Value]:
+        """Return what all names but the empty one stand for, or may stand for soon."""
+        found = [value for name, value in self._settled.items() if name]
+        for name, changes in self._pending.items():
+            if name:
+                found += [change.value for change in changes if change.value is not None]
+        return found
+
+    def __len__(self) -> int:
+        return len(self._settled) + len(self._pending)
+
+    def _forget(self, change: Change[Value]) -> None:
+        pending = self._pending[change.name]
+        if pending[0] is change:
+            pending.popleft()
+        else:
+            pending.remove(change)
+        if not pending:
+            del self._pending[change.name]
