@@ -1,0 +1,71 @@
+"""Real clients for loops: drivers in an environment of their own, and the drivers' own tests.
+
+Made once a machine, readable by every user, named after its pinned requirements. Measured: half a
+minute the first time.
+"""
+
+import functools
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+CACHE = Path("/var/cache/loopwarden-tests")
+HERE = Path(__file__).parent
+PYTHON = "/usr/bin/python3"  # every user can read it
+INSTALL_S = 600
+
+
+@functools.cache
+def client_python() -> Path:
+    """Return the interpreter that has the drivers."""
+    return _made(HERE / "requirements.txt", "clients", _install) / "bin/python"
+
+
+@functools.cache
+def suite(name: str) -> Path:
+    """Return the unpacked source distribution of a driver, its own package left out."""
+    root = _made(HERE / "suites.txt", "suites", _unpack)
+    (found,) = root.glob(f"{name}-*")
+    return found
+
+
+def _made(requirements: Path, purpose: str, make: Callable[[Path, Path], None]) -> Path:
+    key = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    root = CACHE / f"{purpose}-{key[:12]}"
+    done = root / ".done"
+    if not done.exists():
+        shutil.rmtree(root, ignore_errors=True)  # of a machine that stopped midway
+        root.mkdir(parents=True)
+        CACHE.chmod(0o755)
+        make(requirements, root)
+        done.touch()
+    return root
+
+
+def _install(requirements: Path, root: Path) -> None:
+    _run(PYTHON, "-m", "venv", str(root))  # at its last place: scripts name it
+    _run(str(root / "bin/pip"), "install", "--quiet", "--require-hashes", "--no-deps",
+         "--requirement", str(requirements))  # fmt: skip
+
+
+def _unpack(requirements: Path, root: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="lwt-suites-") as folder:
+        _run(str(client_python()), "-m", "pip", "download", "--quiet", "--require-hashes",
+             "--no-deps", "--no-binary=:all:", "--dest", folder,
+             "--requirement", str(requirements))  # fmt: skip
+        for archive in Path(folder).glob("*.tar.gz"):
+            _run("tar", "--extract", "--gzip", "--no-same-owner", f"--file={archive}",
+                 f"--directory={root}")  # fmt: skip
+    for project in root.iterdir():
+        name = project.name.partition("-")[0]
+        shutil.rmtree(project / name, ignore_errors=True)  # what is tested is what is installed
+    _run("chmod", "-R", "a+rX", str(root))
+
+
+def _run(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{argv[0]} {argv[1]}: {(done.stdout + done.stderr)[-2000:]}")
