@@ -54,7 +54,7 @@ def _install(requirements: Path, root: Path) -> None:
 def _unpack(requirements: Path, root: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="lwt-suites-") as folder:
         _run(str(client_python()), "-m", "pip", "download", "--quiet", "--require-hashes",
-             "--no-deps", "--no-binary=:all:", "--dest", folder,
+             "--no-deps", "--no-binary=asyncpg,pg8000", "--dest", folder,
              "--requirement", str(requirements))  # fmt: skip
         for archive in Path(folder).glob("*.tar.gz"):
             _run("tar", "--extract", "--gzip", "--no-same-owner", f"--file={archive}",
