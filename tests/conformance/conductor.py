@@ -1,5 +1,6 @@
 """Plays the driver for one relay, without I/O, and checks the relay contract at every command."""
 
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from agent.model.lease import Lease
 from agent.model.operation import Operation
 from agent.model.reason import Reason
 from agent.model.secret import Secret
+from agent.model.sql import Classified, unknown
 from agent.model.verdict import Allow, Deny, Verdict
 from agent.wire.commands import (
+    Classify,
     CloseUpstream,
     Command,
     Finish,
@@ -27,6 +30,7 @@ from agent.wire.commands import (
     Resume,
     Send,
     SetTimer,
+    StartTls,
 )
 from agent.wire.events import (
     Cut,
@@ -39,7 +43,9 @@ from agent.wire.events import (
     Recorded,
     RecordFailed,
     Started,
+    TextClassified,
     TimedOut,
+    TlsStarted,
     UpstreamFailed,
     UpstreamOpened,
 )
@@ -49,6 +55,9 @@ from agent.wire.side import Side
 CANARY = b"canary-0d4f1b7e9a26c853"
 NS_PER_S = 1_000_000_000
 READ_BYTES = 64 * 1024
+RUN_KEY = bytes(range(32))
+RULE = RuleId("loop/0")
+OWN_SESSION = RuleId("own-session")  # what no rule decides: it belongs to an allowed session
 
 
 def target(protocol: str = "http", **changes: object) -> Target:
@@ -79,12 +88,22 @@ def lease(credential: Credential | None = None, name: str = "orders") -> Lease:
 
 def allow(_: Operation) -> Verdict:
     """Allow all."""
-    return Allow(RuleId("loop/0"))
+    return Allow(RULE)
 
 
 def deny(_: Operation) -> Verdict:
     """Deny all."""
     return Deny(RuleId("loop/1"), Reason.POLICY_DENIED, "Not allowed.", "Ask for it.")
+
+
+def no_idle(_: bytes) -> bool:
+    """Every byte upstream belongs to an operation."""
+    return False
+
+
+def none_ahead(_: Operation) -> bool:
+    """Every operation that is judged is made, or refused."""
+    return False
 
 
 def silent(_: bytes) -> bytes:
@@ -104,6 +123,12 @@ class World:
         default_factory=lambda: UpstreamOpened("192.0.2.1:443", encrypted=True)
     )
     recorded: bool | None = True  # None: not yet
+    tls: bool = True  # whether StartTls succeeds
+    binding: bytes | None = b"tls-server-end-point of the tests"
+    classify: Callable[[str], Classified | None] | None = None  # None: as the protocol says
+    idle: Callable[[bytes], bool] = no_idle  # bytes upstream that carry no operation
+    ahead: Callable[[Operation], bool] = none_ahead  # judged before it is asked to be made
+    run_key: bytes = RUN_KEY
     server: Callable[[bytes], bytes] = silent
     server_piece: int = READ_BYTES
 
@@ -126,13 +151,23 @@ class Conductor:
         self._recorded: set[str] = set()
         self._ended: dict[str, int] = {}
         self._asked: dict[str, Operation] = {}
-        context = RelayContext(SessionId("S" * 26), world.target, self._new_id)
+        self._drawn = 0
+        self._classify = world.classify or spec.classify or (lambda _: unknown("no classifier"))
+        context = RelayContext(
+            SessionId("S" * 26), world.target, self._new_id, self._random, world.run_key
+        )
         self.relay = spec.relay(context)
         self.give(Started(world.tls_name))
 
     def _new_id(self) -> OperationId:
         self._ids += 1
         return OperationId(f"{self._ids:026d}")
+
+    def _random(self, count: int) -> bytes:
+        """Return bytes that are the same in each play."""
+        self._drawn += 1
+        seed = hashlib.sha256(b"%d" % self._drawn).digest()
+        return (seed * (count // len(seed) + 1))[:count]
 
     # what happens
 
@@ -219,7 +254,8 @@ class Conductor:
         assert isinstance(self.commands[-1], Finish)
         intended = {c.operation.operation_id for c in self.commands if isinstance(c, RecordIntent)}
         assert all(count == 1 for count in self._ended.values()), self._ended
-        assert intended | set(self._asked) <= set(self._ended), "an operation without an end"
+        asked = {name for name, each in self._asked.items() if not self.world.ahead(each)}
+        assert intended | asked <= set(self._ended), "an operation without an end"
 
     def _perform(self, command: Command) -> None:
         if self.finished is not None:
@@ -235,12 +271,18 @@ class Conductor:
                 verdict = self.world.verdict(operation)
                 if verdict is not None:
                     self.answer_judge(operation, verdict)
-            case RecordIntent(operation):
-                self._intend(operation)
+            case RecordIntent(operation, rule):
+                self._intend(operation, rule)
             case RequestLease():
                 self._lease()
             case OpenUpstream():
                 self._open_upstream()
+            case StartTls(side):
+                self._start_tls(side)
+            case Classify(_, text):
+                classified = self._classify(text)
+                if classified is not None:
+                    self._events.append(TextClassified(text, classified))
             case _:
                 pass
 
@@ -278,15 +320,25 @@ class Conductor:
             return
         if not self._open:
             self.problems.append("bytes upstream without an upstream")
-        if not self._recorded - set(self._ended):
+        if not self._recorded - set(self._ended) and not self.world.idle(command.data):
             self.problems.append("bytes upstream without a recorded operation under way")
         answer = self.world.server(command.data)
         piece = self.world.server_piece
         for at in range(0, len(answer), piece):
             self._events.append(Data(Side.UPSTREAM, answer[at : at + piece]))
 
-    def _intend(self, operation: Operation) -> None:
-        if operation.operation_id not in self._allowed:
+    def _start_tls(self, side: Side) -> None:
+        if side is Side.UPSTREAM and not self._open:
+            self.problems.append("TLS without an upstream")
+        if self.world.tls:
+            binding = self.world.binding if side is Side.UPSTREAM else None
+            self._events.append(TlsStarted(side, binding))
+        elif side is Side.UPSTREAM:
+            text = "the target's certificate does not verify"
+            self._events.append(UpstreamFailed(Reason.UPSTREAM_UNTRUSTED, text))
+
+    def _intend(self, operation: Operation, rule: RuleId = RULE) -> None:
+        if operation.operation_id not in self._allowed and rule != OWN_SESSION:
             self.problems.append("an intent that was not allowed")
         if self.world.recorded is None:
             return

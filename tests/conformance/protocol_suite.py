@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from agent.model.grant import Target
+from agent.model.lease import Lease
+from agent.model.operation import Operation
 from agent.protocols import discover
 from agent.wire.relay import ProtocolSpec
 from tests.conformance.conductor import Conductor, World
@@ -21,7 +23,12 @@ from tests.conformance.sample import Sample
 
 @dataclass(frozen=True)
 class Subject:
-    """One protocol with what its tests offer: tests/protocols/<folder>/samples.py."""
+    """One protocol with what its tests offer: tests/protocols/<folder>/samples.py.
+
+    operations: of what went upstream, the part that the policy decides over; a protocol with a
+    login of its own sends that before. idle: bytes upstream that carry no operation. ahead: what
+    is judged before it is asked to be made (a statement that is prepared), and has no end.
+    """
 
     spec: ProtocolSpec
     target: Target
@@ -29,10 +36,21 @@ class Subject:
     samples: Sequence[Sample]
     server: Callable[[Sample], Callable[[bytes], bytes]]
     reading: Callable[[Sample, Conductor], object]
+    lease: Lease
+    operations: Callable[[Conductor], bytes]
+    idle: Callable[[bytes], bool]
+    ahead: Callable[[Operation], bool]
 
     def world(self, sample: Sample, **changes: object) -> World:
         """Return a world that allows all and answers as the sample says."""
-        plain = World(target=self.target, tls_name=self.tls_name, server=self.server(sample))
+        plain = World(
+            target=self.target,
+            tls_name=self.tls_name,
+            lease=self.lease,
+            server=self.server(sample),
+            idle=self.idle,
+            ahead=self.ahead,
+        )
         return replace(plain, **changes)  # type: ignore[arg-type]
 
     def play(self, sample: Sample, *, piece: int = 65536, server_piece: int = 65536) -> Conductor:
@@ -57,6 +75,10 @@ def subjects() -> tuple[Subject, ...]:
                 samples.SAMPLES,
                 samples.server,
                 samples.reading,
+                samples.LEASE,
+                samples.operations,
+                samples.idle,
+                samples.ahead,
             )
         )
     return tuple(found)

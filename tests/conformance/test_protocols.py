@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent.model.ids import OperationId, RuleId
 from agent.model.reason import Reason
+from agent.model.sql import unknown
 from agent.model.verdict import Allow
 from agent.wire.commands import Finish
 from agent.wire.events import (
@@ -20,7 +21,9 @@ from agent.wire.events import (
     LeaseRefused,
     Recorded,
     RecordFailed,
+    TextClassified,
     TimedOut,
+    TlsStarted,
     UpstreamFailed,
     UpstreamOpened,
 )
@@ -72,34 +75,42 @@ def test_p8_a_cut_at_any_byte_ends_it(subject: Subject, sample: Sample) -> None:
 
 @each_case
 def test_p5_nothing_upstream_after_deny(subject: Subject, sample: Sample) -> None:
-    """P5: when policy denies, not a byte goes upstream and nothing is opened for it."""
+    """P5: when policy denies, not a byte of an operation goes upstream."""
     conductor = Conductor(subject.spec, subject.world(sample, verdict=deny))
     conductor.down(sample.downstream)
     conductor.down_eof()
     conductor.check_ended()
-    assert not conductor.to_server
-    assert not conductor.outcomes
+    assert not subject.operations(conductor)
+    judged = {operation.operation_id for operation in conductor.judged}
+    assert not judged & {finished.operation_id for finished in conductor.outcomes}
 
 
 @each_case
 def test_p6_nothing_upstream_before_recorded(subject: Subject, sample: Sample) -> None:
     """P6: without a verdict, a lease, an upstream or a record nothing goes upstream, ever."""
     never: list[dict[str, object]] = [
-        {"verdict": lambda _: None},
         {"lease": None},
         {"lease": "no"},
         {"opened": None},
         {"opened": UpstreamFailed(Reason.UPSTREAM_UNREACHABLE, "no")},
-        {"opened": UpstreamOpened("192.0.2.1:80", encrypted=False)},
         {"recorded": None},
         {"recorded": False},
     ]
+    if not subject.spec.in_band_tls:  # else it is opened in clear, and asked for TLS
+        never.append({"opened": UpstreamOpened("192.0.2.1:80", encrypted=False)})
     for changes in never:
-        conductor = Conductor(subject.spec, subject.world(sample, **changes))
-        conductor.down(sample.downstream)
-        conductor.cut()
-        conductor.check_ended()
+        conductor = _play_and_cut(subject, sample, changes)
         assert not conductor.to_server, changes
+    undecided = _play_and_cut(subject, sample, {"verdict": lambda _: None})
+    assert not subject.operations(undecided)
+
+
+def _play_and_cut(subject: Subject, sample: Sample, changes: dict[str, object]) -> Conductor:
+    conductor = Conductor(subject.spec, subject.world(sample, **changes))
+    conductor.down(sample.downstream)
+    conductor.cut()
+    conductor.check_ended()
+    return conductor
 
 
 @each_case
@@ -133,6 +144,7 @@ def _events() -> st.SearchStrategy[Event]:
     pieces = st.sampled_from(texts).flatmap(
         lambda text: st.slices(len(text)).map(lambda cut: text[cut]).filter(bool)
     )
+    leases = [Leased(subject.lease) for subject in SUBJECTS] + [Leased(lease())]
     operation = st.integers(0, 4).map(lambda n: OperationId(f"{n:026d}"))
     return st.one_of(
         st.builds(Data, side, st.one_of(st.binary(min_size=1), pieces, st.sampled_from(texts))),
@@ -140,11 +152,13 @@ def _events() -> st.SearchStrategy[Event]:
         st.builds(Judged, operation, st.just(Allow(RuleId("loop/0")))),
         st.builds(Recorded, operation),
         st.builds(RecordFailed, operation),
-        st.just(Leased(lease())),
+        st.sampled_from(leases),
         st.just(LeaseRefused("no")),
         st.builds(UpstreamOpened, st.just("192.0.2.1:443"), st.booleans(), st.booleans()),
         st.just(UpstreamFailed(Reason.UPSTREAM_CLOSED, "gone")),
-        st.just(TimedOut("watch")),
+        st.builds(TimedOut, st.sampled_from(["watch", "opening", "cancel", "idle"])),
+        st.builds(TlsStarted, side, st.none()),
+        st.builds(TextClassified, st.sampled_from(["SELECT 1", ""]), st.just(unknown("no"))),
         st.just(Cut(Reason.DRAINING)),
     )
 
@@ -156,6 +170,8 @@ def test_p2_any_events(subject: Subject, events: list[Event], data: st.DataObjec
     sample = data.draw(st.sampled_from(list(subject.samples)))
     conductor = Conductor(subject.spec, subject.world(sample))
     for event in events:
+        if isinstance(event, TlsStarted | TextClassified) and not subject.spec.in_band_tls:
+            continue  # the driver never says it to a relay that never asks
         conductor.now_ns += 7_000_000_000
         if conductor.finished is None:
             for command in conductor.relay.handle(event, conductor.now_ns):

@@ -2,14 +2,16 @@
 
 from agent.model.credential import Shape
 from agent.protocols.postgres.answers import NAME
-from agent.protocols.postgres.opening import Opening
+from agent.protocols.postgres.relay import PostgresRelay
+from agent.protocols.postgres.sql import classify
 from agent.wire.relay import ProtocolSpec
 
 SPEC = ProtocolSpec(
     name=NAME,
     accepts=(Shape.PASSWORD, Shape.CLIENT_CERTIFICATE),
-    relay=Opening,
+    relay=PostgresRelay,
     alpn=("postgresql",),
     alpn_required=True,
     in_band_tls=True,
+    classify=classify,
 )

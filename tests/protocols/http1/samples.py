@@ -2,11 +2,14 @@
 
 import re
 
-from tests.conformance.conductor import CANARY, Conductor, target
+from tests.conformance.conductor import CANARY, Conductor, lease, no_idle, none_ahead, target
 from tests.conformance.sample import Sample
 from tests.protocols.http1.server import Server, read_answers
 
 TARGET = target("http")
+LEASE = lease()
+idle = no_idle
+ahead = none_ahead
 TLS_NAME = "api.example.com"
 HOST = b"Host: api.example.com\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -63,3 +66,8 @@ def reading(sample: Sample, conductor: Conductor) -> object:
     found = conductor.world.server
     assert isinstance(found, Server)
     return answers, found.requests
+
+
+def operations(conductor: Conductor) -> bytes:
+    """Return what the policy decides over: all that goes upstream."""
+    return conductor.to_server
