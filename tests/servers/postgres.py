@@ -127,6 +127,11 @@ class Postgres:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def data(self) -> Path:
         """The data folder."""
         return self.folder / "data"

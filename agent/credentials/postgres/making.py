@@ -6,10 +6,8 @@ from agent.credentials.spec import Client, CredentialError, SqlRefused, SqlSessi
 from agent.policy.sql_grants import RoleGrant, quoted, serialize_grant
 
 VERSION_MIN = 14  # pg_terminate_backend that waits
-CONFLICTS_MAX = (
-    32  # other hosts' transactions on the same catalog rows, one of which wins each time
-)
-_CONFLICTS = frozenset({"40001", "40P01"})
+CONFLICTS_MAX = 200  # transactions of other hosts, one of which wins each time
+_CONFLICTS = frozenset({"40001", "40P01", "23505"})
 _NOT_GRANTED = "01007"
 _ATTRIBUTES = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT"
 UNTIL = (
@@ -43,6 +41,20 @@ async def check_admin(session: SqlSession, settings: RoleSettings) -> bool:
     return bool(superuser)
 
 
+async def take_turn(session: SqlSession, *, superuser: bool) -> None:
+    """Let the transactions of all hosts that use this admin follow one another.
+
+    Two that grant on, or drop the rights on, the same tables would fail or deadlock halfway. This
+    row is changed first: who comes second waits, fails and repeats one short statement. An advisory
+    lock would do, and could be held by anybody who is logged in.
+
+    Raises:
+        SqlRefused: it was another's turn (is_conflict), or the server refuses it.
+    """
+    harmless = "loopwarden.turn" if superuser else "application_name"
+    await session.execute(f"ALTER ROLE CURRENT_USER SET {harmless} TO 'loopwarden'")
+
+
 async def make_role(
     session: SqlSession,
     settings: RoleSettings,
@@ -58,6 +70,7 @@ async def make_role(
     """
     role = role_name(wanted)
     superuser = await check_admin(session, settings)
+    await take_turn(session, superuser=superuser)
     rows = await session.fetch(FIND, role)
     if rows:
         mark = parse_comment(rows[0][1])

@@ -4,14 +4,19 @@ No login any more (committed at once); no session any more; nothing owned any mo
 Whatever fails, what was done stays done, and the whole is begun again until the role is gone.
 """
 
-from agent.credentials.postgres.making import is_conflict, own
+from agent.credentials.postgres.making import (
+    CONFLICTS_MAX,
+    check_admin,
+    is_conflict,
+    own,
+    take_turn,
+)
 from agent.credentials.postgres.naming import FIND, parse_comment
 from agent.credentials.postgres.settings import RoleSettings
 from agent.credentials.spec import CredentialError, SqlRefused, SqlSession
 from agent.policy.sql_grants import quoted
 
 TERMINATE_MS = 3_000
-RETRIES_MAX = 32
 DATABASES_SHOWN_MAX = 5
 _UNDEFINED = "42704"
 _NEEDS_A_PERSON = frozenset({"2BP01", "42501", "42704", "0LP01"})
@@ -95,12 +100,14 @@ async def find(session: SqlSession, role: str) -> int | None:
 
 async def _remove(session: SqlSession, settings: RoleSettings, role: str, oid: int) -> None:
     await repeated(session, f"ALTER ROLE {quoted(role)} NOLOGIN PASSWORD NULL CONNECTION LIMIT 0")
+    superuser = await check_admin(session, settings)
     if await session.fetch(MEMBER, oid) != ((True,),):
         await own(session, role)
     await _end_sessions(session, role, oid)
-    for attempt in range(RETRIES_MAX):
+    for attempt in range(CONFLICTS_MAX):
         try:
             async with session.transaction():
+                await take_turn(session, superuser=superuser)
                 # who logged in while the login was forbidden is seen by now
                 await _end_sessions(session, role, oid)
                 await _disown(session, settings, role)
@@ -108,7 +115,7 @@ async def _remove(session: SqlSession, settings: RoleSettings, role: str, oid: i
                 await session.execute(f"DROP ROLE {quoted(role)}")
             return
         except SqlRefused as error:
-            if not is_conflict(error) or attempt + 1 == RETRIES_MAX:
+            if not is_conflict(error) or attempt + 1 == CONFLICTS_MAX:
                 raise
 
 
@@ -118,12 +125,12 @@ async def repeated(session: SqlSession, statement: str) -> None:
     Raises:
         CredentialError: the server refuses it.
     """
-    for attempt in range(RETRIES_MAX):
+    for attempt in range(CONFLICTS_MAX):
         try:
             await session.execute(statement)
             return
         except SqlRefused as error:
-            if not is_conflict(error) or attempt + 1 == RETRIES_MAX:
+            if not is_conflict(error) or attempt + 1 == CONFLICTS_MAX:
                 raise
 
 

@@ -17,7 +17,7 @@ from agent.model.ids import LeaseId, LoopName, TargetName, ulid_time
 from agent.model.secret import Secret
 from agent.runtime import clock
 from tests.conformance.provider_suite import Case, check_all
-from tests.servers.postgres import ADMIN_PASSWORD, SUPERUSER_PASSWORD, canaries, programs
+from tests.servers.postgres import ADMIN_PASSWORD, SUPERUSER_PASSWORD, Postgres, canaries, programs
 from tests.unit.credentials.postgres.stage import Stage, client, login, stage
 
 pytestmark = pytest.mark.servers
@@ -33,10 +33,16 @@ class CanaryClient(BrokerClient):
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Stage]:
+def running() -> Iterator[Postgres]:
     """A server for tests that leave it as it was."""
     with stage() as made:
-        yield made
+        yield made.server
+
+
+@pytest.fixture
+def shared(running: Postgres) -> Stage:
+    """The server, and a client of this test's own."""
+    return Stage(running, client())
 
 
 @pytest.fixture(autouse=True)
