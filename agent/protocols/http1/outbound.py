@@ -13,7 +13,10 @@ from agent.protocols.http1.request import RequestHead
 class Outbound:
     """The credential of one session, once it is leased."""
 
-    __slots__ = ("_head", "_head_bytes", "_injection", "_target", "lease_id", "scrubber")
+    __slots__ = (
+        "_head", "_head_bytes", "_injection", "_target", "lacks_lease", "lease_id",
+        "may_go_by_policy", "scrubber",
+    )  # fmt: skip
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -22,20 +25,13 @@ class Outbound:
         self._head_bytes = b""
         self.scrubber: Scrubber | None = None
         self.lease_id: LeaseId | None = None
-
-    @property
-    def lacks_lease(self) -> bool:
-        """Whether the target wants a credential that is not here yet."""
-        return self._target.shape is not None and self._injection is None
+        self.lacks_lease = target.shape is not None  # it wants a credential that is not here yet
+        # may_go, as the target says before anything is opened
+        self.may_go_by_policy = self.may_go(encrypted=target.tls is UpstreamTls.VERIFY_FULL)
 
     def may_go(self, *, encrypted: bool) -> bool:
         """Whether requests may go to an upstream that is, or is not, under TLS."""
         return encrypted or self._target.shape is None or self._target.allow_cleartext
-
-    @property
-    def may_go_by_policy(self) -> bool:
-        """The same, as the target says before anything is opened."""
-        return self.may_go(encrypted=self._target.tls is UpstreamTls.VERIFY_FULL)
 
     def adopt(self, lease: Lease) -> bool:
         """Use this lease from now on; False when it does not fit the target."""
@@ -49,7 +45,7 @@ class Outbound:
             self.scrubber = Scrubber(secrets_of(lease.credential))
         except ValueError:
             return False
-        self._injection, self.lease_id = injection, lease.lease_id
+        self._injection, self.lease_id, self.lacks_lease = injection, lease.lease_id, False
         return True
 
     def request_head(self, head: RequestHead, host_field: bytes) -> bytes:

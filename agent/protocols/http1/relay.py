@@ -70,18 +70,18 @@ class HttpRelay(Ending):
         out: list[Command] = []
         self._out = out
         self._now = now_ns
-        match event:
-            case Data():
-                if event.side is UP:
-                    self._upstream_data(event.data)
-                else:
-                    self._downstream_data(event.data)
-            case Judged():
-                self._judged(event.operation_id, event.verdict)
-            case Recorded():
-                self._intent_recorded(event.operation_id)
-            case _:
-                self._rare(event)
+        # isinstance, in order of frequency: half the cost of a match of classes
+        if isinstance(event, Data):
+            if event.side is UP:
+                self._upstream_data(event.data)
+            else:
+                self._downstream_data(event.data)
+        elif isinstance(event, Judged):
+            self._judged(event.operation_id, event.verdict)
+        elif isinstance(event, Recorded):
+            self._intent_recorded(event.operation_id)
+        else:
+            self._rare(event)
         return out
 
     def _rare(
