@@ -76,8 +76,68 @@ class Initiator(_message.Message):
     unit: str
     def __init__(self, uid: _Optional[int] = ..., user: _Optional[str] = ..., pid: _Optional[int] = ..., exe: _Optional[str] = ..., tty: _Optional[str] = ..., unit: _Optional[str] = ...) -> None: ...
 
+class Statement(_message.Message):
+    __slots__ = ("kind", "effects", "reads", "writes", "columns_read", "columns_written", "calls", "unbounded", "returns_rows", "why", "prepared", "settings")
+    class Relation(_message.Message):
+        __slots__ = ("schema", "name")
+        SCHEMA_FIELD_NUMBER: _ClassVar[int]
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        schema: str
+        name: str
+        def __init__(self, schema: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    class Column(_message.Message):
+        __slots__ = ("table", "name")
+        TABLE_FIELD_NUMBER: _ClassVar[int]
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        table: str
+        name: str
+        def __init__(self, table: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    class Call(_message.Message):
+        __slots__ = ("schema", "name", "effect")
+        SCHEMA_FIELD_NUMBER: _ClassVar[int]
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        EFFECT_FIELD_NUMBER: _ClassVar[int]
+        schema: str
+        name: str
+        effect: str
+        def __init__(self, schema: _Optional[str] = ..., name: _Optional[str] = ..., effect: _Optional[str] = ...) -> None: ...
+    class Setting(_message.Message):
+        __slots__ = ("name", "value", "initial")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        INITIAL_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        value: str
+        initial: bool
+        def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., initial: _Optional[bool] = ...) -> None: ...
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    EFFECTS_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_READ_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    UNBOUNDED_FIELD_NUMBER: _ClassVar[int]
+    RETURNS_ROWS_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    PREPARED_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    effects: _containers.RepeatedScalarFieldContainer[str]
+    reads: _containers.RepeatedCompositeFieldContainer[Statement.Relation]
+    writes: _containers.RepeatedCompositeFieldContainer[Statement.Relation]
+    columns_read: _containers.RepeatedCompositeFieldContainer[Statement.Column]
+    columns_written: _containers.RepeatedCompositeFieldContainer[Statement.Column]
+    calls: _containers.RepeatedCompositeFieldContainer[Statement.Call]
+    unbounded: bool
+    returns_rows: bool
+    why: str
+    prepared: str
+    settings: _containers.RepeatedCompositeFieldContainer[Statement.Setting]
+    def __init__(self, kind: _Optional[str] = ..., effects: _Optional[_Iterable[str]] = ..., reads: _Optional[_Iterable[_Union[Statement.Relation, _Mapping]]] = ..., writes: _Optional[_Iterable[_Union[Statement.Relation, _Mapping]]] = ..., columns_read: _Optional[_Iterable[_Union[Statement.Column, _Mapping]]] = ..., columns_written: _Optional[_Iterable[_Union[Statement.Column, _Mapping]]] = ..., calls: _Optional[_Iterable[_Union[Statement.Call, _Mapping]]] = ..., unbounded: _Optional[bool] = ..., returns_rows: _Optional[bool] = ..., why: _Optional[str] = ..., prepared: _Optional[str] = ..., settings: _Optional[_Iterable[_Union[Statement.Setting, _Mapping]]] = ...) -> None: ...
+
 class Operation(_message.Message):
-    __slots__ = ("operation_id", "protocol", "verb", "resource", "attributes")
+    __slots__ = ("operation_id", "protocol", "verb", "resource", "attributes", "statements")
     class Attribute(_message.Message):
         __slots__ = ("name", "value")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -90,12 +150,14 @@ class Operation(_message.Message):
     VERB_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     operation_id: str
     protocol: str
     verb: str
     resource: str
     attributes: _containers.RepeatedCompositeFieldContainer[Operation.Attribute]
-    def __init__(self, operation_id: _Optional[str] = ..., protocol: _Optional[str] = ..., verb: _Optional[str] = ..., resource: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[Operation.Attribute, _Mapping]]] = ...) -> None: ...
+    statements: _containers.RepeatedCompositeFieldContainer[Statement]
+    def __init__(self, operation_id: _Optional[str] = ..., protocol: _Optional[str] = ..., verb: _Optional[str] = ..., resource: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[Operation.Attribute, _Mapping]]] = ..., statements: _Optional[_Iterable[_Union[Statement, _Mapping]]] = ...) -> None: ...
 
 class RunStarted(_message.Message):
     __slots__ = ("run_id", "loop", "tag", "cgroup_id", "cgroup_path", "tier", "adopt_joiners", "initiator", "argv", "started_ms")
@@ -172,7 +234,7 @@ class OperationIntended(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., run_id: _Optional[str] = ..., loop: _Optional[str] = ..., target: _Optional[str] = ..., operation: _Optional[_Union[Operation, _Mapping]] = ..., rule: _Optional[str] = ..., lease_id: _Optional[str] = ..., durability: _Optional[str] = ...) -> None: ...
 
 class OperationFinished(_message.Message):
-    __slots__ = ("session_id", "operation_id", "outcome", "reason", "status", "request_bytes", "response_bytes", "duration_ns", "upstream")
+    __slots__ = ("session_id", "operation_id", "outcome", "reason", "status", "request_bytes", "response_bytes", "duration_ns", "upstream", "rows", "attributes")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +244,8 @@ class OperationFinished(_message.Message):
     RESPONSE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DURATION_NS_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     operation_id: str
     outcome: str
@@ -191,7 +255,9 @@ class OperationFinished(_message.Message):
     response_bytes: int
     duration_ns: int
     upstream: str
-    def __init__(self, session_id: _Optional[str] = ..., operation_id: _Optional[str] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ..., status: _Optional[str] = ..., request_bytes: _Optional[int] = ..., response_bytes: _Optional[int] = ..., duration_ns: _Optional[int] = ..., upstream: _Optional[str] = ...) -> None: ...
+    rows: int
+    attributes: _containers.RepeatedCompositeFieldContainer[Operation.Attribute]
+    def __init__(self, session_id: _Optional[str] = ..., operation_id: _Optional[str] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ..., status: _Optional[str] = ..., request_bytes: _Optional[int] = ..., response_bytes: _Optional[int] = ..., duration_ns: _Optional[int] = ..., upstream: _Optional[str] = ..., rows: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[Operation.Attribute, _Mapping]]] = ...) -> None: ...
 
 class OperationDenied(_message.Message):
     __slots__ = ("session_id", "run_id", "loop", "target", "operation", "rule", "reason", "explanation", "status")

@@ -18,9 +18,7 @@ TABLES_SHOWN_MAX = 8
 KIND_CHARACTERS_MAX = 64
 ASK = "If the loop needs this, ask whoever keeps the policy to"
 ASK_FOR_A_RULE = f"{ASK} add a rule with allow: {{effects: [read]}} or more."
-LEAVE_SETTING = (
-    f"Leave the setting as it is. {ASK} take it out of the target's settings."
-)
+LEAVE_SETTING = f"Leave the setting as it is. {ASK} take it out of the target's settings."
 ANY_SETTING = "?"  # only the server can know which one a statement changes
 _YAML_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.$-]*")
 

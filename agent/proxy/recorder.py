@@ -21,7 +21,8 @@ import msgspec
 from agent.ipc.endpoint import Endpoint, PeerGone
 from agent.ipc.messages import FRAME_BYTES_MAX, Durable, Record, SpoolState
 from agent.ipc.records import pack_event
-from agent.model.audit import AuditEvent, SessionOpened
+from agent.model.audit import AuditEvent, OperationDenied, OperationIntended, SessionOpened
+from agent.model.fitting import fitted
 from agent.model.flow import Process
 from agent.model.grant import Durability
 
@@ -33,7 +34,7 @@ GATHER_S = 0.003  # how long intents for the disk wait to be as many as the fram
 GATHER_INTENTS_MIN = 4  # ... if those were so many
 FRAME_OVERHEAD_BYTES = 64
 EVENT_OVERHEAD_BYTES = 32
-EVENT_BYTES_MAX = 48 << 10  # a larger session event is recorded without the argv of its processes
+EVENT_BYTES_MAX = 48 << 10  # a larger event is recorded without argv, or by model/fitting.py
 
 logger = logging.getLogger(__name__)
 Answer = Callable[[bool], None]
@@ -215,7 +216,7 @@ class Recorder:
     def _append(self, event: AuditEvent, level: Durability) -> _Frame:
         kind, body = pack_event(event)
         if len(body) > EVENT_BYTES_MAX:
-            kind, body = pack_event(_without_arguments(event))
+            kind, body = pack_event(_cut(event))
         size = len(body) + EVENT_OVERHEAD_BYTES
         frame = self._open
         if frame is not None and (
@@ -286,8 +287,10 @@ class Recorder:
         self._on_accepting(not self._full)
 
 
-def _without_arguments(event: AuditEvent) -> AuditEvent:
-    """Return the event cut to what fits a frame: only SessionOpened can be that large."""
+def _cut(event: AuditEvent) -> AuditEvent:
+    """Return an event cut to what fits a frame: a session's or an operation's may be larger."""
+    if isinstance(event, OperationIntended | OperationDenied):
+        return dataclasses.replace(event, operation=fitted(event.operation))
     if not isinstance(event, SessionOpened):
         raise TypeError(f"a {type(event).__name__} over {EVENT_BYTES_MAX} bytes")
     bare = dataclasses.replace(

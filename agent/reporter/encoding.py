@@ -6,6 +6,8 @@ from typing import Any
 from agent.model import audit
 from agent.model.flow import Attribution, Process
 from agent.model.operation import Operation
+from agent.model.redaction_sql import redact_sql
+from agent.model.sql import Statement
 from agent.pb import audit_pb2 as pb
 from agent.reporter import wire
 
@@ -46,9 +48,35 @@ def _operation(one: Operation) -> pb.Operation:
         operation_id=one.operation_id,
         protocol=one.protocol,
         verb=one.verb,
-        resource=one.resource,
+        resource=redact_sql(one.resource) if one.statements else one.resource,
         attributes=[
             pb.Operation.Attribute(name=name, value=value) for name, value in one.attributes
+        ],
+        statements=map(_statement, one.statements),
+    )
+
+
+def _statement(one: Statement) -> pb.Statement:
+    kinds = pb.Statement
+    return pb.Statement(
+        kind=one.kind,
+        effects=sorted(one.effects),
+        reads=[kinds.Relation(schema=each.schema, name=each.name) for each in one.reads],
+        writes=[kinds.Relation(schema=each.schema, name=each.name) for each in one.writes],
+        columns_read=[kinds.Column(table=each.table, name=each.name) for each in one.columns_read],
+        columns_written=[
+            kinds.Column(table=each.table, name=each.name) for each in one.columns_written
+        ],
+        calls=[
+            kinds.Call(schema=each.schema, name=each.name, effect=each.effect) for each in one.calls
+        ],
+        unbounded=one.unbounded,
+        returns_rows=one.returns_rows,
+        why=one.why,
+        prepared=one.prepared,
+        settings=[
+            kinds.Setting(name=name, value=value or "", initial=value is None)
+            for name, value in one.settings
         ],
     )
 

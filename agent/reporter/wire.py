@@ -7,6 +7,8 @@ of one session have in common is serialised once and kept.
 
 from agent.model.audit import OperationFinished, OperationIntended
 from agent.model.operation import Operation
+from agent.model.redaction_sql import redact_sql
+from agent.model.sql import Effect, Statement
 
 KEPT_MAX = 4_096  # serialised groups of fields; past it all are forgotten
 KEPT_BYTES_MAX = 512  # of one of them; longer ones are not kept
@@ -88,6 +90,10 @@ def _keep(key: object, data: bytes) -> None:
         _kept[key] = data
 
 
+_EFFECTS = {effect: text(2, effect) for effect in sorted(Effect)}
+_UNBOUNDED, _RETURNS_ROWS = number(8, 1), number(9, 1)
+
+
 def record_head(boot_id: str, unix_ms: int, monotonic_ns: int) -> bytes:
     """Return fields 2 to 4 of a Record."""
     return text(2, boot_id) + number(3, unix_ms) + number(4, monotonic_ns)
@@ -118,18 +124,40 @@ def _operation(one: Operation) -> bytes:
     return b"".join((
         text(1, one.operation_id),
         _kept.get((2, kind)) or texts(2, *kind),
-        text(4, one.resource),
-        _attributes(one.attributes) if one.attributes else b"",
+        text(4, redact_sql(one.resource) if one.statements else one.resource),
+        _attributes(5, one.attributes) if one.attributes else b"",
+        b"".join(map(_statement, one.statements)) if one.statements else b"",
     ))  # fmt: skip
 
 
-def _attributes(pairs: tuple[tuple[str, str], ...]) -> bytes:
+def _attributes(field: int, pairs: tuple[tuple[str, str], ...]) -> bytes:
     """Return the attributes, from what was kept if they were seen."""
-    found = _kept.get(pairs)
+    key = (field, pairs)
+    found = _kept.get(key)
     if found is None:
-        found = b"".join([message(5, text(1, name) + text(2, value)) for name, value in pairs])
-        _keep(pairs, found)
+        found = b"".join([message(field, text(1, name) + text(2, value)) for name, value in pairs])
+        if not pairs[-1][0].startswith("$"):  # bound values rarely come again
+            _keep(key, found)
     return found
+
+
+def _statement(one: Statement) -> bytes:
+    """Return what a text does, as field 6 of an operation."""
+    parts = [text(1, one.kind)]
+    parts += [data for effect, data in _EFFECTS.items() if effect in one.effects]
+    parts += [message(3, texts(1, each.schema, each.name)) for each in one.reads]
+    parts += [message(4, texts(1, each.schema, each.name)) for each in one.writes]
+    parts += [message(5, texts(1, each.table, each.name)) for each in one.columns_read]
+    parts += [message(6, texts(1, each.table, each.name)) for each in one.columns_written]
+    parts += [message(7, texts(1, each.schema, each.name, each.effect)) for each in one.calls]
+    parts += [_UNBOUNDED if one.unbounded else b"", _RETURNS_ROWS if one.returns_rows else b""]
+    parts += [text(10, one.why), text(11, one.prepared)]
+    parts += [message(12, _setting(*each)) for each in one.settings]
+    return message(6, b"".join(parts))
+
+
+def _setting(name: str, value: str | None) -> bytes:
+    return text(1, name) + (number(3, 1) if value is None else text(2, value))
 
 
 def operation_finished(event: OperationFinished) -> bytes:
@@ -143,4 +171,6 @@ def operation_finished(event: OperationFinished) -> bytes:
         number(7, event.response_bytes),
         number(8, event.duration_ns),
         texts(9, event.upstream),
+        number(10, event.rows),
+        _attributes(11, event.attributes) if event.attributes else b"",
     ))  # fmt: skip

@@ -10,12 +10,21 @@ import pytest
 from agent.ipc.endpoint import Endpoint, PeerGone
 from agent.ipc.messages import FRAME_BYTES_MAX, Durable, Record, SpoolState
 from agent.ipc.records import unpack_event
-from agent.model.audit import Heartbeat, OperationFinished, Outcome, SessionOpened
+from agent.model.audit import (
+    Heartbeat,
+    OperationDenied,
+    OperationFinished,
+    Outcome,
+    SessionOpened,
+)
+from agent.model.fitting import fitted
 from agent.model.flow import Attribution, Evidence, Process, Tier
 from agent.model.flow import Endpoint as Address
 from agent.model.grant import Durability
-from agent.model.ids import CgroupId, LoopName, OperationId, RunId, SessionId, Tag
+from agent.model.ids import CgroupId, LoopName, OperationId, RuleId, RunId, SessionId, Tag
+from agent.model.operation import Operation
 from agent.model.reason import Reason
+from agent.model.sql import Effect, Statement
 from agent.proxy import recorder as recorder_module
 from agent.proxy.recorder import (
     EVENT_BYTES_MAX,
@@ -361,6 +370,23 @@ def test_a_session_with_huge_arguments_is_recorded_without_them() -> None:
         bare = dataclasses.replace(process, argv=("c",), argv_truncated=True)
         kept = dataclasses.replace(attribution, process=bare, ancestors=(bare,))
         assert case.ear.events == [dataclasses.replace(opened, attribution=kept)]
+
+    on_loop(claim)
+
+
+def test_an_operation_that_is_too_large_is_recorded_cut() -> None:
+    """What is recorded fits a frame and says what is left out."""
+    statement = Statement("SELECT", frozenset({Effect.READ}))
+    operation = Operation(OperationId("o"), "postgres", "SELECT", "x", (), (statement,) * 9_000)
+
+    async def claim(case: Case) -> None:
+        denied = OperationDenied(
+            SessionId("s"), RunId("r"), LoopName("l"), None, operation, RuleId("l/0"),
+            Reason.POLICY_DENIED, "", "42501",
+        )  # fmt: skip
+        case.recorder.record(denied)
+        case.recorder.flush()
+        assert case.ear.events == [dataclasses.replace(denied, operation=fitted(operation))]
 
     on_loop(claim)
 

@@ -1,5 +1,7 @@
 """Audit events for tests of what records and stores them."""
 
+import dataclasses
+
 from agent.model.audit import (
     AuditEvent,
     OperationDenied,
@@ -27,9 +29,11 @@ from agent.model.ids import (
 from agent.model.loop import Initiator, Run
 from agent.model.operation import Operation
 from agent.model.reason import Reason
+from agent.model.sql import Call, Column, Effect, Relation, Statement
 
 LOOP = LoopName("nightly")
 TARGET = TargetName("github")
+DATABASE = TargetName("orders-db")
 RULE = RuleId("nightly/0")
 
 
@@ -115,7 +119,52 @@ def intended(operation: int, session: int = 1, run: int = 1) -> OperationIntende
     )
 
 
-def finished(operation: int, session: int = 1, outcome: Outcome = Outcome.ANSWERED) -> AuditEvent:
+QUERY = Statement(
+    "SELECT",
+    frozenset({Effect.READ, Effect.WRITE}),
+    reads=(Relation("public", "orders"),),
+    writes=(Relation("", "audit_log"),),
+    columns_read=(Column("orders", "email"),),
+    columns_written=(Column("audit_log", "*"),),
+    calls=(Call("app", "report", Effect.UNKNOWN),),
+    unbounded=True,
+    returns_rows=True,
+    why="a function that nobody knows",
+    prepared="plan",
+    settings=(("work_mem", "64MB"), ("search_path", None)),
+)
+
+
+def queried(operation: int, session: int = 1, *statements: Statement) -> OperationIntended:
+    """An allowed query, with a bound value."""
+    one = intended(operation, session)
+    return dataclasses.replace(
+        one,
+        target=DATABASE,
+        operation=Operation(
+            one.operation.operation_id,
+            "postgres",
+            "SELECT",
+            "SELECT email FROM public.orders WHERE id = $1",
+            (("$1", "42"),),
+            statements or (QUERY,),
+        ),
+    )
+
+
+def answered(operation: int, session: int = 1, rows: int = 3, status: str = "") -> AuditEvent:
+    """The outcome of a query; status is an SQLSTATE."""
+    return dataclasses.replace(
+        finished(operation, session),
+        status=status,
+        rows=rows,
+        attributes=(("command_tag", f"SELECT {rows}"), ("transaction_state", "I")),
+    )
+
+
+def finished(
+    operation: int, session: int = 1, outcome: Outcome = Outcome.ANSWERED
+) -> OperationFinished:
     """Its outcome."""
     return OperationFinished(
         SessionId(ulid(session)),

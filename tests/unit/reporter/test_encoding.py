@@ -14,9 +14,11 @@ from agent.pb import audit_pb2 as pb
 from agent.reporter.encoding import Stamp, serialize_records
 from tests.unit.reporter.events import (
     TARGET,
+    answered,
     denied,
     finished,
     intended,
+    queried,
     run_started,
     session_closed,
     session_opened,
@@ -30,7 +32,10 @@ EVENTS: list[audit.AuditEvent] = [
     audit.SessionRefused(Unattributed(SessionId(ulid(3)), "of nobody"), Reason.UNATTRIBUTED),
     intended(4),
     finished(4),
+    queried(7),
+    answered(7),
     denied(5),
+    dataclasses.replace(denied(8), operation=queried(8).operation),
     session_closed(2),
     audit.LeaseChanged(LeaseId(ulid(6)), RunId(ulid(1)), TARGET, "static", LeaseState.ISSUED),
     audit.Alarmed(audit.Alarm.ROLE_DIED, "proxy@0", None),
@@ -58,14 +63,28 @@ def test_a_record_says_what_the_event_says(event: audit.AuditEvent) -> None:
     assert kind.replace("_", "") == type(event).__name__.lower()
     text = str(made)
     for value in leaves(dataclasses.asdict(event)):
-        assert str(value) in text, value
+        assert ("true" if value is True else str(value)) in text, value
+
+
+def test_no_secret_of_a_query_is_recorded() -> None:
+    """Allowed or denied: the literal behind PASSWORD is cut out of the text."""
+    text = "ALTER ROLE a PASSWORD 'hunter2'"
+    allowed = queried(7)
+    operation = dataclasses.replace(allowed.operation, resource=text)
+    for event in (
+        dataclasses.replace(allowed, operation=operation),
+        dataclasses.replace(denied(8), operation=operation),
+    ):
+        shown = str(record(event))
+        assert "hunter2" not in shown
+        assert "ALTER ROLE a PASSWORD" in shown
 
 
 def leaves(value: object) -> list[object]:
     """Every value that proto3 would print: not empty, not zero, not False."""
     if isinstance(value, dict):
         return [leaf for one in value.values() for leaf in leaves(one)]
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | frozenset):
         return [leaf for one in value for leaf in leaves(one)]
     return [] if value in ("", 0, None, False) else [value]
 

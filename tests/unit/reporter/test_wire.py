@@ -9,9 +9,10 @@ from agent.model.grant import Durability
 from agent.model.ids import LeaseId, LoopName, OperationId, RuleId, RunId, SessionId, TargetName
 from agent.model.operation import Operation
 from agent.model.reason import Reason
+from agent.model.sql import Call, Column, Effect, Relation, Statement
 from agent.pb import audit_pb2 as pb
 from agent.reporter import wire
-from agent.reporter.encoding import Stamp, serialize_records
+from agent.reporter.encoding import Stamp, _operation, serialize_records
 
 UINT64_MAX = (1 << 64) - 1
 TEXTS = st.text(max_size=40) | st.sampled_from(["", "a" * 127, "a" * 128, "\N{SNOWMAN}" * 6_000])
@@ -21,13 +22,32 @@ NUMBERS = st.integers(0, UINT64_MAX) | st.builds(
     st.sampled_from(range(7, 65, 7)),
     st.integers(-1, 1),
 )
+RELATIONS = st.lists(st.builds(Relation, TEXTS, TEXTS), max_size=2).map(tuple)
+COLUMNS = st.lists(st.builds(Column, TEXTS, TEXTS), max_size=2).map(tuple)
+STATEMENTS = st.builds(
+    Statement,
+    TEXTS,
+    st.frozensets(st.sampled_from(Effect)),
+    RELATIONS,
+    RELATIONS,
+    COLUMNS,
+    COLUMNS,
+    st.lists(st.builds(Call, TEXTS, TEXTS, st.sampled_from(Effect)), max_size=2).map(tuple),
+    st.booleans(),
+    st.booleans(),
+    TEXTS,
+    TEXTS,
+    st.lists(st.tuples(TEXTS, st.none() | TEXTS), max_size=2).map(tuple),
+)
+PAIRS = st.lists(st.tuples(TEXTS | st.just("$1"), TEXTS), max_size=3).map(tuple)
 OPERATIONS = st.builds(
     Operation,
     TEXTS.map(OperationId),
     TEXTS,
     TEXTS,
     TEXTS,
-    st.lists(st.tuples(TEXTS, TEXTS), max_size=3).map(tuple),
+    PAIRS,
+    st.just(()) | st.lists(STATEMENTS, min_size=1, max_size=2).map(tuple),
 )
 INTENDED = st.builds(
     OperationIntended,
@@ -51,6 +71,8 @@ FINISHED = st.builds(
     NUMBERS,
     NUMBERS,
     TEXTS,
+    NUMBERS,
+    PAIRS,
 )
 STAMPS = st.builds(Stamp, TEXTS, NUMBERS, NUMBERS)
 
@@ -67,18 +89,17 @@ def generated(
         role=role,
     )
     if isinstance(event, OperationIntended):
-        intended, one = record.operation_intended, event.operation
+        intended = record.operation_intended
         for name in ("session_id", "run_id", "loop", "target", "rule", "lease_id", "durability"):
             setattr(intended, name, getattr(event, name) or "")
-        intended.operation.SetInParent()
-        for name in ("operation_id", "protocol", "verb", "resource"):
-            setattr(intended.operation, name, getattr(one, name))
-        for name, value in one.attributes:
-            intended.operation.attributes.add(name=name, value=value)
+        intended.operation.CopyFrom(_operation(event.operation))
         record.operation_intended.SetInParent()
     else:
         for field in pb.OperationFinished.DESCRIPTOR.fields:
-            setattr(record.operation_finished, field.name, getattr(event, field.name))
+            if field.name != "attributes":
+                setattr(record.operation_finished, field.name, getattr(event, field.name))
+        for name, value in event.attributes:
+            record.operation_finished.attributes.add(name=name, value=value)
         record.operation_finished.SetInParent()
     return record.SerializeToString()
 
