@@ -136,8 +136,6 @@ def stage(made: Site, folder: Path, durability: str = "process") -> Iterator[Sta
             made.policy(durability),
             collector_address=collector.address,
             identity_dir=str(identity),
-            proxy_port=25_000 + 2 * number,
-            mark_prefix=0x5A0 + number % 16,
         ) as host:
             yield Stage(host, collector, made)
 

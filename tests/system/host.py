@@ -5,6 +5,7 @@ tests can neither disturb the machine nor each other, and `stop` removes all of 
 """
 
 import contextlib
+import itertools
 import json
 import os
 import pwd
@@ -22,6 +23,7 @@ from pathlib import Path
 from agent.kernel.cgroups import CgroupTree
 
 READY_WITHIN_S = 60.0
+NUMBERS = itertools.count(1)
 UNPRIVILEGED = pwd.getpwnam("nobody")
 BIN = Path(sys.executable).parent
 
@@ -228,9 +230,19 @@ class Host:
         shutil.rmtree(self.base, ignore_errors=True)
 
 
+def fresh_numbers() -> dict[str, int]:
+    """Return ports and a mark prefix that no other host of this machine's tests is likely to use.
+
+    Below the ephemeral ports; kernel tests have the upper half of the prefixes.
+    """
+    number = os.getpid() * 31 + next(NUMBERS)
+    return {"proxy_port": 20_001 + 2 * (number % 5_000), "mark_prefix": 0x100 + number % 0x600}
+
+
 @contextlib.contextmanager
 def running(instance: str, policy: str, **settings: object) -> Iterator[Host]:
     """Yield a started host; everything of it is gone afterwards."""
+    settings = {**fresh_numbers(), **settings}
     host = Host(instance, Path(tempfile.mkdtemp(prefix=f"{instance}-")), **settings)  # type: ignore[arg-type]
     try:
         host.prepare(policy)

@@ -147,7 +147,7 @@ def echoing() -> Iterator[Host]:
         secret.chmod(0o600)
         os.chown(secret, 64201, 64201)
         policy = POLICY.format(name=NAME, ca=base / "ca.pem", port=server.port, secret=secret)
-        with running(f"lwleak{os.getpid() % 10_000}", policy, proxy_port=25_901) as host:
+        with running(f"lwleak{os.getpid() % 10_000}", policy) as host:
             yield host
 
 
