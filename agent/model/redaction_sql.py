@@ -25,13 +25,13 @@ _QUOTE = re.compile(r"\\.|''|'", re.DOTALL)
 # a connection string's `password=…`, up to a space, a quote or an ampersand
 _ASSIGNED = re.compile(rf"(?i)\b{_NAME}[ \t]*=[ \t]*(?!\[redacted\])[^\s'\"&;,)$]+")
 _URL = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]{0,31}://[^\s:/@'\"]{0,200}):[^\s@/'\"]{1,200}@")
-# what a text without any secret has none of
-_HINT = re.compile(r"(?i)passw|passphrase|secret|api_?key|access_?key|auth_?token|://")
+# what a lower-case text without any secret has none of; IGNORECASE would take five times as long
+_HINT = re.compile(r"passw|passphrase|secret|api_?key|access_?key|auth_?token|://")
 
 
 def redact_sql(text: str) -> str:
     """Return the text with its secrets cut out; the same object when there is none to see."""
-    if _HINT.search(text) is None:
+    if _HINT.search(text.lower()) is None:
         return text
     pieces: list[str] = []
     done = at = 0

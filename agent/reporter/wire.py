@@ -126,7 +126,7 @@ def _operation(one: Operation) -> bytes:
         _kept.get((2, kind)) or texts(2, *kind),
         text(4, redact_sql(one.resource) if one.statements else one.resource),
         _attributes(5, one.attributes) if one.attributes else b"",
-        b"".join(map(_statement, one.statements)) if one.statements else b"",
+        _statements(one.statements) if one.statements else b"",
     ))  # fmt: skip
 
 
@@ -141,8 +141,17 @@ def _attributes(field: int, pairs: tuple[tuple[str, str], ...]) -> bytes:
     return found
 
 
+def _statements(statements: tuple[Statement, ...]) -> bytes:
+    """Return what a text does, from what was kept if it was seen."""
+    found = _kept.get(statements)
+    if found is None:
+        found = b"".join(map(_statement, statements))
+        _keep(statements, found)
+    return found
+
+
 def _statement(one: Statement) -> bytes:
-    """Return what a text does, as field 6 of an operation."""
+    """Return one statement, as field 6 of an operation."""
     parts = [text(1, one.kind)]
     parts += [data for effect, data in _EFFECTS.items() if effect in one.effects]
     parts += [message(3, texts(1, each.schema, each.name)) for each in one.reads]
