@@ -9,14 +9,17 @@ import msgspec
 from google.protobuf.message import Message
 from sqlalchemy import Connection, bindparam, or_, update
 
-from agent.collector import schema
+from agent.collector import schema, statements
 from agent.collector.store import insert_new
 from agent.pb import audit_pb2 as pb
 
 TEXT_CHARACTERS_MAX = 4_096  # of one projected field; the record itself is kept whole
 TAIL_CHARACTERS = 512  # of it, kept from the end
 INT64_MAX = (1 << 63) - 1
-JSON_COLUMNS = frozenset(("initiator", "argv", "process", "ancestors", "attributes"))
+RESOURCE_CHARACTERS_MAX = 16_384  # of a query's text, which a host bounds as well
+JSON_COLUMNS = frozenset(
+    ("initiator", "argv", "process", "ancestors", "attributes", "statements", "result")
+)
 Row = dict[str, Any]
 _UNKNOWN = "unknown"
 
@@ -60,19 +63,20 @@ def _bounded(values: Row) -> Row:
     """Cut text and numbers to what every store takes; NUL is not text in PostgreSQL."""
     for name, value in values.items():
         if isinstance(value, str) and name not in JSON_COLUMNS:
-            values[name] = bounded(value).replace("\0", "\N{REPLACEMENT CHARACTER}")
+            most = RESOURCE_CHARACTERS_MAX if name == "resource" else TEXT_CHARACTERS_MAX
+            values[name] = bounded(value, most).replace("\0", "\N{REPLACEMENT CHARACTER}")
         elif isinstance(value, int) and value > INT64_MAX:
             values[name] = INT64_MAX
     return values
 
 
-def bounded(text: str) -> str:
-    """Return the text, or head, hash and tail of one that is over TEXT_CHARACTERS_MAX (R36)."""
-    if len(text) <= TEXT_CHARACTERS_MAX:
+def bounded(text: str, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
+    """Return the text, or head, hash and tail of one that is longer (R36)."""
+    if len(text) <= characters_max:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()
     mark = f"…[{len(text)} characters, sha256 {digest}]…"
-    head = TEXT_CHARACTERS_MAX - TAIL_CHARACTERS - len(mark)
+    head = characters_max - TAIL_CHARACTERS - len(mark)
     return text[:head] + mark + text[-TAIL_CHARACTERS:]
 
 
@@ -199,7 +203,16 @@ def _operation(record: pb.Record, event: pb.OperationIntended | pb.OperationDeni
         "resource": one.resource,
         "attributes": _json([(pair.name, pair.value) for pair in one.attributes]),
         "rule": event.rule,
+        "statements": _json([statements.document(each) for each in one.statements]),
+        "effects": statements.effects_text(one.statements),
+        "rows": 0,
+        "result": "[]",
     }
+
+
+def _relations(to: Projection, one: pb.Operation) -> None:
+    for row in statements.relations(one.statements):
+        to.row("relations", operation_id=one.operation_id, **row)
 
 
 def _operation_intended(to: Projection, record: pb.Record, event: pb.OperationIntended) -> None:
@@ -214,6 +227,7 @@ def _operation_intended(to: Projection, record: pb.Record, event: pb.OperationIn
         explanation="",
         status="",
     )
+    _relations(to, event.operation)
 
 
 def _operation_denied(to: Projection, record: pb.Record, event: pb.OperationDenied) -> None:
@@ -228,6 +242,7 @@ def _operation_denied(to: Projection, record: pb.Record, event: pb.OperationDeni
         explanation=event.explanation,
         status=event.status,
     )
+    _relations(to, event.operation)
     # an intent of the same operation may be there: it was recorded too late to be of use
     to.finished.append(
         {
@@ -241,6 +256,8 @@ def _operation_denied(to: Projection, record: pb.Record, event: pb.OperationDeni
             "response_bytes": 0,
             "duration_ns": 0,
             "upstream": "",
+            "rows": 0,
+            "result": "[]",
         }
     )
 
@@ -258,6 +275,8 @@ def _operation_finished(to: Projection, record: pb.Record, event: pb.OperationFi
             "response_bytes": event.response_bytes,
             "duration_ns": event.duration_ns,
             "upstream": event.upstream,
+            "rows": event.rows,
+            "result": _json([(pair.name, pair.value) for pair in event.attributes]),
         }
     )
 
@@ -348,6 +367,8 @@ _FINISH = (
                 "response_bytes",
                 "duration_ns",
                 "upstream",
+                "rows",
+                "result",
             )
         },
     )

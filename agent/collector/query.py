@@ -29,6 +29,9 @@ class Filter:
     host: str | None = None  # a name or id
     target: str | None = None
     verdict: str | None = None  # "allow" | "deny"
+    effect: str | None = None  # of a query: "read", "write", …
+    table: str | None = None  # that a query touches: "name" or "schema.name"
+    text: str | None = None  # that a query's text or a request's path holds, in any case
     since_ms: int | None = None
     until_ms: int | None = None
     limit: int = 100
@@ -98,7 +101,7 @@ def session(connection: Connection, session_id: str) -> Row:
 
 
 def runs(connection: Connection, wanted: Filter) -> list[Row]:
-    """Return runs, newest first; target and verdict select by their operations."""
+    """Return runs, newest first; what is asked of operations selects by them."""
     table, ops = schema.runs, schema.operations
     conditions: list[ColumnElement[bool]] = [_on_host(table, wanted.host)]
     if wanted.loop:
@@ -109,8 +112,8 @@ def runs(connection: Connection, wanted: Filter) -> list[Row]:
     mine = and_(ops.c.host_id == table.c.host_id, ops.c.run_id == table.c.run_id)
     if wanted.target:
         conditions.append(exists().where(mine, ops.c.target == wanted.target))
-    if wanted.verdict:
-        conditions.append(exists().where(mine, ops.c.verdict == wanted.verdict))
+    if selected := list(_selected(wanted)):
+        conditions.append(exists().where(mine, *selected))
     total = select(func.count()).where(mine).scalar_subquery().label("operations")
     query = (
         select(table, schema.hosts.c.name.label("host"), total)
@@ -245,14 +248,34 @@ def _session_conditions(wanted: Filter) -> Iterable[ColumnElement[bool]]:
         yield _like_id(table.c.run_id, wanted.run)
     if wanted.target:
         yield table.c.target == wanted.target
-    if wanted.verdict:
+    if selected := list(_selected(wanted)):
         of_session = exists().where(
-            ops.c.host_id == table.c.host_id,
-            ops.c.session_id == table.c.session_id,
-            ops.c.verdict == wanted.verdict,
+            ops.c.host_id == table.c.host_id, ops.c.session_id == table.c.session_id, *selected
         )
         refused = and_(table.c.target == "", table.c.closed_ms.is_not(None))
-        yield or_(of_session, refused) if wanted.verdict == _DENY else of_session
+        only_denied = wanted.verdict == _DENY and len(selected) == 1
+        yield or_(of_session, refused) if only_denied else of_session
+
+
+def _selected(wanted: Filter) -> Iterable[ColumnElement[bool]]:
+    """Yield what is asked of one operation."""
+    ops, names = schema.operations, schema.relations
+    if wanted.verdict:
+        yield ops.c.verdict == wanted.verdict
+    if wanted.effect:
+        yield ops.c.effects.contains(f",{wanted.effect},", autoescape=True)
+    if wanted.text:
+        yield ops.c.resource.icontains(wanted.text, autoescape=True)
+    if wanted.table:
+        schema_name, _, name = wanted.table.rpartition(".")
+        # a text that names no schema may mean any
+        of_schema = names.c.schema_name.in_((schema_name, "")) if schema_name else true()
+        yield exists().where(
+            names.c.host_id == ops.c.host_id,
+            names.c.operation_id == ops.c.operation_id,
+            names.c.name == name,
+            of_schema,
+        )
 
 
 def _operation_conditions(wanted: Filter) -> Iterable[ColumnElement[bool]]:
@@ -265,8 +288,7 @@ def _operation_conditions(wanted: Filter) -> Iterable[ColumnElement[bool]]:
         yield _like_id(ops.c.run_id, wanted.run)
     if wanted.target:
         yield ops.c.target == wanted.target
-    if wanted.verdict:
-        yield ops.c.verdict == wanted.verdict
+    yield from _selected(wanted)
 
 
 def _between(column: Any, wanted: Filter) -> Iterable[ColumnElement[bool]]:

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Index,
     Integer,
@@ -12,7 +13,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3  # what came with it is in upgrade.py
 metadata = MetaData()
 
 meta = Table("meta", metadata, Column("schema_version", Integer, primary_key=True))
@@ -164,8 +165,24 @@ operations = Table(
     Column("duration_ns", BigInteger, nullable=False, default=0),
     Column("upstream", Text, nullable=False, default=""),
     Column("last_seq", BigInteger, nullable=False),  # of the outcome, once there is one
+    Column("statements", Text, nullable=False, server_default="[]"),  # JSON array of objects
+    Column("effects", Text, nullable=False, server_default=""),  # ",read,write,"
+    Column("rows", BigInteger, nullable=False, server_default="0"),
+    Column("result", Text, nullable=False, server_default="[]"),  # JSON array of pairs
     Index("operations_by_last", "host_id", "last_seq"),
     Index("operations_by_session", "host_id", "session_id", "seq"),
+)
+
+# tables that queries touch, as their text names them; schema_name "" when it names none
+relations = Table(
+    "relations",
+    metadata,
+    Column("host_id", String(26), primary_key=True),
+    Column("operation_id", String(64), primary_key=True),
+    Column("schema_name", String(255), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("written", Boolean, nullable=False),
+    Index("relations_by_name", "name", "schema_name"),
 )
 
 leases = Table(

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, func, in
 from sqlalchemy.dialects import postgresql, sqlite
 
 from agent.collector import schema
+from agent.collector.upgrade import upgrade
 from agent.spool.format import GENESIS
 
 FILE_NAME = "collector.sqlite3"
@@ -34,10 +35,10 @@ def store_url(state_dir: Path) -> str:
 
 
 def open_store(url: str) -> Engine:
-    """Open the store, and create its tables when it is new.
+    """Open the store; create its tables when it is new, bring it up when it is older.
 
     Raises:
-        StoreError: it was made by another version.
+        StoreError: it was made by a later version, or by one that is too old.
     """
     engine = create_engine(url, connect_args=_arguments(url))
     if engine.dialect.name == "sqlite":
@@ -48,7 +49,7 @@ def open_store(url: str) -> Engine:
         version = connection.scalar(select(func.max(schema.meta.c.schema_version)))
         if version is None:
             connection.execute(insert(schema.meta).values(schema_version=schema.SCHEMA_VERSION))
-        elif version != schema.SCHEMA_VERSION:
+        elif version != schema.SCHEMA_VERSION and not upgrade(connection, version):
             raise StoreError(
                 f"the store has schema {version}, this program needs {schema.SCHEMA_VERSION}"
             )
