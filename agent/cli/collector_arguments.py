@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from agent.collector.statements import EFFECTS
+
 STATE_DIR = Path("/var/lib/loopwarden-collector")
 CONFIG = Path("/etc/loopwarden/collector.toml")
 LISTEN = "[::]:7443"
@@ -111,6 +113,11 @@ def _filters(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--host", metavar="NAME")
     command.add_argument("--target", metavar="NAME")
     command.add_argument("--verdict", choices=("allow", "deny"))
+    command.add_argument("--effect", choices=EFFECTS, help="of a query, as its text tells")
+    command.add_argument(
+        "--table", metavar="NAME", help="that a query touches: orders, or s.orders"
+    )
+    command.add_argument("--text", metavar="TEXT", help="that a query's text or a path holds")
     command.add_argument("--since", metavar="TIME", help="2h (ago), or ISO 8601")
     command.add_argument("--until", metavar="TIME")
     command.add_argument("--limit", type=int, default=100, help="at most so many (100)")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from agent.cli import collector_query as query_text
 from agent.cli.collector_text import Cell, Paint, clean, duration, moment, size, table
 
 Row = dict[str, Any]
@@ -131,23 +132,26 @@ def operation_line(row: Row, paint: Paint) -> str:
         )
         at = row["opened_ms"]
     else:
-        text = f"{row['target'] or '-'} {row['verb']} {row['resource']}"
+        text = f"{row['target'] or '-'} {query_text.what(row, query_text.TAIL_CHARACTERS_MAX)}"
         verdict = outcome(row, paint)
         at = row["at_ms"]
     loop = row["loop"] or "-"
     said = clean(f"{host}  {loop}  {process}  {text}")
-    return f"{paint(moment(at), 'dim')}  {said}  {verdict}"
+    did = f"{query_text.did(row, paint)}  " if query_text.is_query(row) else ""
+    return f"{paint(moment(at), 'dim')}  {said}  {did}{verdict}"
 
 
 def outcome(row: Row, paint: Paint) -> str:
     """Verdict and outcome of an operation in a few words."""
     if row["verdict"] == "deny":
-        return paint(clean(f"denied {row['status']} {row['reason']} by {row['rule']}"), "red")
+        said = f"denied {query_text.code(row)} {row['reason']} by {row['rule']}"
+        return paint(clean(said), "red")
     done = row["outcome"]
     if done is None:
         return paint("running", "cyan")
-    text = clean(f"{row['status']} {done}".strip())
-    return paint(text, "green" if done == "answered" else "yellow")
+    text = clean(f"{query_text.code(row)} {done}".strip())
+    failed = query_text.is_query(row) and row["status"]
+    return paint(text, "green" if done == "answered" and not failed else "yellow")
 
 
 def session(row: Row, paint: Paint) -> str:
@@ -157,7 +161,7 @@ def session(row: Row, paint: Paint) -> str:
     lines += ["", paint("process tree", "bold"), *_tree(row)]
     lines += ["", paint("operations", "bold") + f" ({len(row['operations_list'])})"]
     for one in row["operations_list"]:
-        lines += _operation(one, paint)
+        lines += _operation(one, _process(row), paint)
     return "\n".join(lines)
 
 
@@ -191,10 +195,14 @@ def _tree(row: Row) -> list[str]:
     return lines or ["  unknown"]
 
 
-def _operation(one: Row, paint: Paint) -> list[str]:
-    head = clean(f"{one['verb']} {one['resource']}")
+def _operation(one: Row, process: str, paint: Paint) -> list[str]:
+    head = query_text.what(one, query_text.SHOW_CHARACTERS_MAX)
     lines = [f"  {paint(moment(one['at_ms']), 'dim')}  {head}  {outcome(one, paint)}"]
     facts = [f"rule {one['rule']}", f"verdict {one['verdict']}"]
+    if query_text.is_query(one):
+        facts.insert(0, process)
+        lines += [f"      {line}" for line in query_text.facts(one)]
+        facts += query_text.result(one) if one["outcome"] not in (None, "denied") else []
     if one["outcome"] not in (None, "denied"):
         facts += [
             f"{size(one['request_bytes'])} up",
