@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from agent.model.ids import OperationId
 from agent.model.operation import Operation
+from agent.model.redaction_sql import redact_sql
 from agent.model.sql import Classified, Effect, Statement
 from agent.model.verdict import Allow, Deny, Literals
 from agent.protocols.postgres.answers import NAME
@@ -95,7 +96,7 @@ def prepare(text: str, classified: Classified, statements: tuple[Statement, ...]
         classified,
         statements,
         verb_of(classified.statements),
-        bounded_text(text),
+        bounded_text(redact_sql(text)),  # first: a cut could leave half of a literal
         may_copy=any(map(_may_copy, classified.statements)),
         pure=len(statements) == 1 and _pure(statements[0]),
         wild=any(statement.kind in _WILD for statement in classified.statements),
