@@ -155,17 +155,21 @@ def queried(operation: int, session: int = 1, *statements: Statement) -> Operati
 def answered(operation: int, session: int = 1, rows: int = 3, status: str = "") -> AuditEvent:
     """The outcome of a query; status is an SQLSTATE."""
     return dataclasses.replace(
-        finished(operation, session),
+        _finished(operation, session),
         status=status,
         rows=rows,
         attributes=(("command_tag", f"SELECT {rows}"), ("transaction_state", "I")),
     )
 
 
-def finished(
-    operation: int, session: int = 1, outcome: Outcome = Outcome.ANSWERED
-) -> OperationFinished:
+def finished(operation: int, session: int = 1, outcome: Outcome = Outcome.ANSWERED) -> AuditEvent:
     """Its outcome."""
+    return _finished(operation, session, outcome)
+
+
+def _finished(
+    operation: int, session: int, outcome: Outcome = Outcome.ANSWERED
+) -> OperationFinished:
     return OperationFinished(
         SessionId(ulid(session)),
         OperationId(ulid(operation)),
