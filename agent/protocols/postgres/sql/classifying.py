@@ -24,6 +24,7 @@ STATEMENTS_MAX: Final = 10_000
 
 RULES: Mapping[str, Rule] = {**EXPRESSIONS, **ROWS_CHANGED, **SESSION_STATE, **OBJECTS}
 _DEEP = f"it nests deeper than {NESTING_MAX} levels of the syntax tree"
+_CHAINED = "it has longer chains of operators, joins or comments than are classified"
 
 
 def classify(text: str) -> Classified:
@@ -42,7 +43,7 @@ def classify(text: str) -> Classified:
     if len(sql) > CLASSIFY_BYTES_MAX:
         return unknown(f"it is longer than the {CLASSIFY_BYTES_MAX} bytes that are classified")
     if too_deep(text):
-        return unknown(_DEEP)
+        return unknown(_CHAINED)
     try:
         tree = library.parse(sql)
     except library.Refused:

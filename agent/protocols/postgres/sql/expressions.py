@@ -45,13 +45,14 @@ def func_call(facts: Facts, node: Node) -> frozenset[str]:
     """A function is called; set_config changes a setting."""
     schema, name = qualified(strings(node.get("funcname", [])))
     if name == "set_config" and schema in {"", "pg_catalog"}:
-        _set_config(facts, schema, node.get("args", []))
+        set_config(facts, schema, node.get("args", []))
     else:
         facts.call(schema, name)
     return frozenset({"funcname"})
 
 
-def _set_config(facts: Facts, schema: str, arguments: list[Node]) -> None:
+def set_config(facts: Facts, schema: str, arguments: list[Node]) -> None:
+    """Note a call of set_config(name, value, is_local)."""
     named = any("NamedArgExpr" in argument for argument in arguments)
     if len(arguments) != 3 or named:
         setting: tuple[str, str | None] = (DYNAMIC, DYNAMIC)

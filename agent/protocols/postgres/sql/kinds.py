@@ -95,7 +95,7 @@ STATEMENTS: Mapping[str, tuple[str, frozenset[Effect]]] = MappingProxyType(
             ("ListenStmt", "LISTEN", {_S}),
             ("UnlistenStmt", "UNLISTEN", {_S}),
             ("NotifyStmt", "NOTIFY", {_W}),  # other sessions get it
-            ("LockStmt", "LOCK TABLE", {_W}),
+            ("LockStmt", "LOCK TABLE", set[Effect]()),
             # what it runs stands elsewhere
             ("ExecuteStmt", "EXECUTE", {Effect.UNKNOWN}),
             ("DoStmt", "DO", {Effect.UNKNOWN}),

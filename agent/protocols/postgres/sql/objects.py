@@ -9,6 +9,7 @@ from agent.protocols.postgres.sql.walk import Rule
 from agent.protocols.postgres.sql.words import words
 
 _NOTHING: frozenset[str] = frozenset()
+_ACCESS_SHARE = 1  # lockdefs.h
 _RELATIONS = frozenset(
     {"TABLE", "VIEW", "MATVIEW", "SEQUENCE", "FOREIGN_TABLE", "INDEX", "COLUMN", "TYPE"}
 )
@@ -74,6 +75,15 @@ def several(facts: Facts, node: Node) -> frozenset[str]:
     if node.get("targtype") == "ACL_TARGET_OBJECT":
         _reach(facts, object_type(node))
     return frozenset({"relations", "objects"})
+
+
+def lock(facts: Facts, node: Node) -> frozenset[str]:
+    """LOCK TABLE in the mode that a SELECT takes by itself is a read: pg_dump does it."""
+    if node.get("mode") == _ACCESS_SHARE:
+        facts.effects.add(Effect.READ)
+        return _NOTHING
+    facts.effects.add(Effect.WRITE)
+    return several(facts, node)
 
 
 def drop(facts: Facts, node: Node) -> frozenset[str]:
@@ -184,7 +194,7 @@ OBJECTS: dict[str, Rule] = {
     ),
     "PartitionCmd": partition,
     "TruncateStmt": truncate,
-    "LockStmt": several,
+    "LockStmt": lock,
     "GrantStmt": several,
     "DropStmt": drop,
     "CommentStmt": described,

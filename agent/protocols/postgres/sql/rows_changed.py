@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from agent.model.sql import Column, Effect
 from agent.protocols.postgres.sql.conditions import always_true
-from agent.protocols.postgres.sql.facts import Facts, Node, relation_of, strings
+from agent.protocols.postgres.sql.expressions import set_config
+from agent.protocols.postgres.sql.facts import Facts, Node, qualified, relation_of, strings
 from agent.protocols.postgres.sql.walk import Rule
 
 _RELATION = frozenset({"relation"})
@@ -24,7 +25,41 @@ def select(facts: Facts, node: Node) -> frozenset[str]:
     if into:
         facts.effects.add(Effect.DDL)
         facts.write(into["rel"])
-    return frozenset({"intoClause", "lockingClause"})
+    done = frozenset({"intoClause", "lockingClause"})
+    return done | {"targetList"} if _sets_if_known(facts, node) else done
+
+
+_SHAPE = frozenset({"targetList", "fromClause", "whereClause", "limitOption", "op"})
+
+
+def _sets_if_known(facts: Facts, node: Node) -> bool:
+    """SELECT set_config(name, 'v', false) FROM pg_settings WHERE name = 'n': so asks pg_dump."""
+    targets, sources = node.get("targetList", []), node.get("fromClause", [])
+    if not _SHAPE.issuperset(node) or len(targets) != 1 or len(sources) != 1:
+        return False
+    call = targets[0].get("ResTarget", {}).get("val", {}).get("FuncCall", {})
+    schema, function = qualified(strings(call.get("funcname", [])))
+    arguments = call.get("args", [])
+    source = sources[0].get("RangeVar", {})
+    where = node.get("whereClause", {}).get("A_Expr", {})
+    wanted = (
+        function == "set_config"
+        and schema in {"", "pg_catalog"}
+        and len(arguments) == 3
+        and source.get("relname") == "pg_settings"
+        and "alias" not in source
+        and where.get("kind") == "AEXPR_OP"
+        and strings(where.get("name", [])) == ("=",)
+        and all(_is_name(item) for item in (arguments[0], where.get("lexpr", {})))
+        and "A_Const" in where.get("rexpr", {})
+    )
+    if wanted:
+        set_config(facts, schema, [where["rexpr"], *arguments[1:]])
+    return wanted
+
+
+def _is_name(node: Node) -> bool:
+    return strings(node.get("ColumnRef", {}).get("fields", [])) == ("name",)
 
 
 def _sources(items: Iterable[Node], names: frozenset[str]) -> Iterator[Node]:
