@@ -1,8 +1,9 @@
 """What a rule says of one statement: whether an allow rule covers it, whether a deny rule hits it.
 
 Effects. A statement's effects are those of its syntax and those of the functions that it calls,
-as the target's `functions` or else the built-in list say. A function that neither knows is
-`unknown`, and an unknown statement may do anything.
+as the target's `functions` or else the built-in list say; `read` too when it returns or copies
+what is in a table. A function that neither knows is `unknown`, and an unknown statement may do
+anything.
 
 Allow. A rule covers a statement when all its effects are the rule's (`session` always is), and
 every table, column and function that it names is one of the rule's, where the rule names any;
@@ -78,6 +79,8 @@ class Names:
     def facts(self, statement: Statement) -> Facts:
         """Return a statement with its effects in force."""
         effects = statement.effects.union(map(self.effect_of, statement.calls))
+        if _reads(statement):
+            effects |= {Effect.READ}
         return Facts(
             statement,
             effects or frozenset({Effect.UNKNOWN}),
@@ -100,6 +103,13 @@ class Names:
         if not known or len(known) < len(said):
             return call.effect
         return max(known, key=_RANK.__getitem__)
+
+
+def _reads(statement: Statement) -> bool:
+    """Whether it shows what is in tables: by RETURNING, or by taking it from another table."""
+    if statement.returns_rows and (statement.reads or statement.columns_read):
+        return True
+    return not set(statement.reads) <= set(statement.writes)
 
 
 def _pinned(search_path: str | None) -> _Schemas:

@@ -83,6 +83,18 @@ def test_one_rule_covers_all_of_a_statement() -> None:
     assert allows([WRITE], both)
 
 
+def test_what_a_write_shows_or_copies_is_read() -> None:
+    """RETURNING, and rows of another table: a rule for writing alone is not enough."""
+    returning = dataclasses.replace(write("a"), returns_rows=True, reads=read("a").reads)
+    copying = dataclasses.replace(write("a", kind="MERGE"), reads=read("b").reads)
+    plain = dataclasses.replace(write("a"), reads=read("a").reads)
+    rule = "allow: {effects: [write]}"
+    assert not allows([rule], returning)
+    assert not allows([rule], copying)
+    assert allows([rule], plain)
+    assert allows([WRITE], returning, copying, plain)
+
+
 def test_session_comes_with_any_allow_rule() -> None:
     """BEGIN and SET need no rule of their own, and none of the rule's tables."""
     assert allows(["allow: {effects: [write], tables: [x], functions: [f]}"], BEGIN, COMMIT)
