@@ -102,10 +102,13 @@ class HandClock:
         """Somebody sets the host's clock; no time passes."""
         self.unix += ms
 
-    def reboot(self) -> None:
-        """Another boot's clock, from its own begin."""
+    def reboot(self, *moments: dict[LeaseId, int]) -> None:
+        """Another boot's clock, from its own begin; moments of the old one are moved to it."""
+        before, self.up = self.up, 10_000
         self.boot += "+1"
-        self.up = 10_000
+        for known in moments:
+            for key, at in known.items():
+                known[key] = at and at - before + self.up
 
     def _pass(self, ms: int) -> None:
         self.up += ms
@@ -134,7 +137,7 @@ class Backend:
     most_ms: int = 0  # from the issue; a renewal gives no more
     renewable: bool = True
     revocable: bool = True
-    gate: asyncio.Event | None = None  # issues wait for it
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)  # calls of a kind wait for it
     sticky: bool = False  # revoke is accepted and does nothing
     born: dict[LeaseId, int] = field(default_factory=dict)
     revoked_with: list[tuple[LeaseId, str]] = field(default_factory=list)
@@ -207,8 +210,9 @@ class Scripted:
         backend = self._backend
         backend.calls.append(call)
         fault = backend.fault(call)
-        if call == "issue" and backend.gate is not None:
-            await backend.gate.wait()
+        gate = backend.gates.get(call)
+        if gate is not None:
+            await gate.wait()
         match fault:
             case "transient":
                 raise CredentialError("the backend is away", transient=True)

@@ -207,7 +207,7 @@ def test_a_journal_that_dies_after_the_issue_hands_nothing_out(
 
     async def main() -> None:
         world = World(tmp_path, patch)
-        world.backend.gate = asyncio.Event()
+        gate = world.backend.gates["issue"] = asyncio.Event()
         asked = asyncio.ensure_future(world.take())
         await calm()
 
@@ -216,7 +216,7 @@ def test_a_journal_that_dies_after_the_issue_hands_nothing_out(
 
         with patch.context() as patched:
             patched.setattr(os, "fdatasync", fail)
-            world.backend.gate.set()
+            gate.set()
             with pytest.raises(LeaseFailed, match="journal"):
                 await asked
         await world.leases.settled()
@@ -366,12 +366,12 @@ def test_a_lease_can_be_revoked_while_it_is_made(tmp_path: Path, patch: pytest.M
 
     async def main() -> None:
         world = World(tmp_path, patch)
-        world.backend.gate = asyncio.Event()
+        gate = world.backend.gates["issue"] = asyncio.Event()
         asked = asyncio.ensure_future(world.take())
         await calm()
         [row] = world.journal.open_rows()
         world.leases.revoke(row.lease_id, rotate=False)
-        world.backend.gate.set()
+        gate.set()
         with pytest.raises(LeaseFailed):
             await asked
         await world.leases.settled()
