@@ -262,17 +262,17 @@ class Answering(Walking):
         flight = self._flight
         while flight[-1] is not step:
             flight.pop()  # a Sync: the server does not look at it during COPY
-        self._copy = Copying(step, inward=True, outward=False)
+        self._copy = Copying(step, inward=True, outward=False, hashed=True)
 
     def _copy_out(self) -> None:
-        self._copy = Copying(self._copy_begins(), inward=False, outward=True)
+        self._copy = Copying(self._copy_begins(), inward=False, outward=True, hashed=False)
 
     def _copy_both(self) -> None:
         if not self._opened.replication:
             self._drop_message()
             self._fail(Refusal(Reason.POLICY_DENIED, NOT_NORMAL))
             return
-        self._copy = Copying(self._copy_begins(), inward=True, outward=True)
+        self._copy = Copying(self._copy_begins(), inward=True, outward=True, hashed=True)
 
     def _copy_done(self) -> None:
         copy = self._copy
@@ -287,7 +287,7 @@ class Answering(Walking):
         exchange = step.exchange
         if copy is None or exchange is None:
             return
-        if copy.bytes_in or not copy.outward:
+        if copy.hashed:
             exchange.request_bytes += copy.bytes_in
             exchange.notes += copy.notes()
 

@@ -13,6 +13,7 @@ class Copying:
     step: Step
     inward: bool
     outward: bool
+    hashed: bool  # data goes, or went, to the server
     bytes_in: int = 0
     hash_in: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 

@@ -48,7 +48,6 @@ class Receiving(Deciding):
     def __init__(self, context: RelayContext, opened: Opened) -> None:
         super().__init__(context, opened)
         self._below = Gathering()
-        self._stalled = b""  # copied data, and what is behind it: it is not clear where it goes
         self._copy_left = 0  # bytes of a CopyData that passes in pieces, to come
         self._copy_goes = False  # upstream, or nowhere
         self._paused = False
@@ -125,7 +124,7 @@ class Receiving(Deciding):
                 read = reads.get(kind)
                 if read is None:
                     raise _bad_header(kind, length)
-                step = Step(kind, data[at:end], size=1 + length, since_ns=now)
+                step = Step(kind, data[at:end], now)
                 read(step, data[at + 5 : end])
                 copy = self._copy
                 if copy is None or not copy.inward or kind not in _IGNORED_IN_COPY:

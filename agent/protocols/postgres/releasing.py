@@ -70,7 +70,7 @@ class Releasing(Answering):
         if self._flushed or self._finished or not self._flight:
             return
         decided = self._decided
-        if self._waits or (decided and decided[0].stage is not Stage.RECORDING):
+        if self._waits or self._stalled or (decided and decided[0].stage is not Stage.RECORDING):
             self._up.append(FLUSH_WIRE)
             self._flushed = True
 

@@ -58,6 +58,7 @@ class State:
         self._wild = 0  # steps under way that may change names nobody knows yet
         self._segment = 0
         self._discarding = False  # what the loop sends is thrown away up to its Sync
+        self._stalled = b""  # copied data, and what is behind it: it is not clear where it goes
         self._waits = False  # the next step waits for an answer to an earlier one
         self._status = b"I"  # of the last ReadyForQuery
         self._flushed = True  # the server gives the answers to all that was sent

@@ -51,6 +51,7 @@ class Steady(Receiving):
         if not self._finished:
             if self._stalled or self._paused:
                 self._retry_stalled()
+                self._flush_if_waiting()
                 self._hold()
             self._push()
         return out

@@ -49,35 +49,40 @@ class Exchange:
     ended_ns: int = 0
 
 
-@dataclass(slots=True, eq=False)
 class Step:
-    """One message. wire is what goes upstream, b"" once it went."""
+    """One message. wire is what goes upstream, b"" once it went.
 
-    kind: int
-    wire: bytes = field(repr=False)
-    segment: int = 0
-    stage: Stage = Stage.NEW
-    size: int = 0
-    since_ns: int = 0
-    name: bytes = b""
-    statement: bool = False  # a Describe or Close of a statement, not of a portal
-    text: str = field(default="", repr=False)
+    What most steps never need is a default of the class: one is made for every message.
+    """
+
+    segment = 0
+    stage = Stage.NEW
+    name = b""
+    statement = False  # a Describe or Close of a statement, not of a portal
+    text = ""
     bind: Bind | None = None
-    most: int = 0  # an Execute's own row limit, a FunctionCall's function
-    classified: Classified | None = field(default=None, repr=False)
+    most = 0  # an Execute's own row limit, a FunctionCall's function
+    classified: Classified | None = None
     prepared: Prepared | None = None
     portal: Portal | None = None
     exchange: Exchange | None = None
     change: Change[Prepared] | Change[Portal] | None = None
-    wild: bool = False  # it may change names that nobody knows yet
-    said: bytes = field(default=b"", repr=False)  # our words in place of the server's
-    fence: bool = False  # others wait until it is answered: COPY, or a row limit
-    asked_rows: int = 0  # the row limit that we gave an Execute, to see one row more
+    wild = False  # it may change names that nobody knows yet
+    fence = False  # others wait until it is answered: COPY, or a row limit
+    asked_rows = 0  # the row limit that we gave an Execute, to see one row more
     # of the answer
-    described: bool = False  # ParameterDescription came
-    in_rows: bool = False  # RowDescription came, rows may
-    result_rows: int = 0
-    result: int = 0  # how many statements of the text are answered
-    failed: bool = False  # ErrorResponse came, ReadyForQuery has to
-    exceeded: bool = False  # its row limit was reached, and the loop told
-    answered: bool = False  # FunctionCallResponse came
+    described = False  # ParameterDescription came
+    in_rows = False  # RowDescription came, rows may
+    result_rows = 0
+    result = 0  # how many statements of the text are answered
+    failed = False  # ErrorResponse came, ReadyForQuery has to
+    exceeded = False  # its row limit was reached, and the loop told
+    answered = False  # FunctionCallResponse came
+
+    def __init__(self, kind: int, wire: bytes, since_ns: int = 0, said: bytes = b"") -> None:
+        """said: our words in place of the server's."""
+        self.kind = kind
+        self.wire = wire
+        self.size = len(wire)
+        self.since_ns = since_ns
+        self.said = said
