@@ -114,6 +114,7 @@ class Dialler:
         clear.owner = NOBODY
         transport.set_protocol(channel)
         channel.adopt(transport)
+        transport.resume_reading()  # it was held while nobody could read
         await _verified(dialling, channel)
         return Upstream(channel, "", dialling.early)
 

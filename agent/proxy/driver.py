@@ -247,6 +247,7 @@ class Driver:
             case Classify(dialect, text):
                 self._texts.classify(dialect, text)
             case StartTls(side):
+                self._hold(side)  # before our word goes out: a ClientHello follows at once
                 self._flush()
                 self._spawn(self._secure_downstream() if side is DOWN else self._secure_upstream())
             case RequestLease():
@@ -368,7 +369,6 @@ class Driver:
     async def _secure_downstream(self) -> None:
         """Put TLS between us and the loop: what was read so far was in clear."""
         clear = self._downstream
-        clear.hold(HOLD_RELAY)
         try:
             channel = await secure_downstream(
                 self._services.leaves,
