@@ -4,24 +4,33 @@ A provider's own test module gives a `Case`; `check_all` runs the whole suite on
 provider is adding a case: no test here knows a provider by name.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import pytest
 
 from agent.credentials.spec import (
     HANDLE_CHARACTERS_MAX,
+    PROVIDER_ID_CHARACTERS_MAX,
     SECRET_BYTES_MAX,
     Client,
+    Confirms,
     CredentialError,
     Issued,
     ProviderSpec,
+    Renewed,
     Wanted,
 )
 from agent.model.credential import Shape, secrets_of, type_of
 from agent.model.ids import LeaseId, LoopName, RunId, TargetName
 
 NOW_MS = 1_800_000_000_000
+LATER_MS = 1_000
+CALL_S = 20.0  # the broker waits no longer for any call
+TTL_S, TTL_SLACK_S = 120, 5
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -58,27 +67,31 @@ async def check_all(case: Case) -> None:
         await _check_issue(case, shape)
     for settings in case.bad:
         await _check_refusal(case, settings)
+    await _check_ttl(case)
+    await _check_renew(case)
     await _check_revoke(case)
+    await _check_lost_answer(case)
     await _check_probe(case)
 
 
 async def _check_issue(case: Case, shape: Shape) -> None:
     """The credential has the shape, the handle no secret, and nothing prints the secret."""
-    provider = case.spec.make()
-    issued = await provider.issue(wanted(case, shape, case.good), case.client, NOW_MS)
+    asked = wanted(case, shape, case.good)
+    issued = await _timely(case.spec.make().issue(asked, case.client, NOW_MS))
     assert isinstance(issued.credential, type_of[shape])
     for secret in secrets_of(issued.credential):
         assert case.canary in secret.reveal()
         assert 0 < len(secret.reveal()) <= SECRET_BYTES_MAX
         assert not secret.reveal().endswith((b"\n", b"\r"))
-    assert case.canary.decode() not in repr(issued)
-    assert case.canary.decode() not in issued.handle
+    for shown in (repr(issued), issued.handle, issued.provider_id):
+        assert case.canary.decode() not in shown
     assert len(issued.handle) <= HANDLE_CHARACTERS_MAX
+    assert len(issued.provider_id) <= PROVIDER_ID_CHARACTERS_MAX
     assert issued.expires_ms == 0 or issued.expires_ms > NOW_MS
+    assert issued.max_ms == 0 or issued.max_ms >= issued.expires_ms > 0
+    assert case.spec.revocable or not issued.revocable
     assert case.alive(issued)
-    if not issued.renewable:
-        await _refuses(provider.renew(wanted(case, shape, case.good), issued.handle, case.client,
-                                      NOW_MS), case)  # fmt: skip
+    await _take_back(case, asked, issued)
 
 
 async def _check_refusal(case: Case, settings: Mapping[str, str]) -> None:
@@ -89,25 +102,90 @@ async def _check_refusal(case: Case, settings: Mapping[str, str]) -> None:
     await _refuses(provider.probe(asked, case.client), case)
 
 
-async def _check_revoke(case: Case) -> None:
-    """Revoking is idempotent, works by a new instance, and for what was never issued."""
+async def _check_ttl(case: Case) -> None:
+    """A target's ttl is an upper bound of what the provider declares."""
+    asked = replace(wanted(case, min(case.spec.shapes), case.good), ttl_s=TTL_S)
+    issued = await _timely(case.spec.make().issue(asked, case.client, NOW_MS))
+    assert issued.expires_ms <= NOW_MS + 1000 * (TTL_S + TTL_SLACK_S)
+    await _take_back(case, asked, issued)
+
+
+async def _check_renew(case: Case) -> None:
+    """Renewing extends and keeps the credential alive, or says no."""
     asked = wanted(case, min(case.spec.shapes), case.good)
-    issued = await case.spec.make().issue(asked, case.client, NOW_MS)
+    issued = await _timely(case.spec.make().issue(asked, case.client, NOW_MS))
+    renewal = case.spec.make().renew(asked, issued.handle, case.client, NOW_MS + LATER_MS)
+    if issued.renewable:
+        renewed = await _timely(renewal)
+        assert isinstance(renewed, Issued | Renewed)
+        assert renewed.expires_ms == 0 or renewed.expires_ms >= issued.expires_ms
+        assert case.canary.decode() not in repr(renewed)
+        assert case.alive(issued)
+    else:
+        await _refuses(renewal, case)
+    await _take_back(case, asked, issued)
+    if issued.renewable and issued.revocable:
+        gone = case.spec.make().renew(asked, issued.handle, case.client, NOW_MS)
+        await _refuses(gone, case)
+
+
+async def _check_revoke(case: Case) -> None:
+    """Revoking is idempotent, works by a new instance, is confirmed, and hurts no other lease."""
+    asked = wanted(case, min(case.spec.shapes), case.good)
+    other = replace(asked, lease_id=LeaseId("01JD0000000000000000000008"))
+    issued = await _timely(case.spec.make().issue(asked, case.client, NOW_MS))
+    beside = await _timely(case.spec.make().issue(other, case.client, NOW_MS))
+    if issued.revocable:
+        assert await _gone(case, asked, issued.handle) in {False, None}
     for _ in range(2):
-        await case.spec.make().revoke(asked, issued.handle, case.client)
-    assert not (issued.revocable and case.alive(issued))
+        await _timely(case.spec.make().revoke(asked, issued.handle, case.client))
+    if issued.revocable:
+        assert not case.alive(issued)
+        assert await _gone(case, asked, issued.handle) in {True, None}
+    assert case.alive(beside)
+    await _take_back(case, other, beside)
     never = replace(asked, lease_id=LeaseId("01JD0000000000000000000009"))
-    await case.spec.make().revoke(never, "", case.client)
+    await _timely(case.spec.make().revoke(never, "", case.client))
+    assert await _gone(case, never, "") in {True, None}
+
+
+async def _check_lost_answer(case: Case) -> None:
+    """A crash between issue and journal: without a handle it is found by its lease's id."""
+    asked = replace(
+        wanted(case, min(case.spec.shapes), case.good),
+        lease_id=LeaseId("01JD0000000000000000000007"),
+    )
+    issued = await _timely(case.spec.make().issue(asked, case.client, NOW_MS))
+    await _timely(case.spec.make().revoke(asked, "", case.client))
+    assert not (issued.revocable and case.alive(issued))
+    if issued.revocable:
+        assert await _gone(case, asked, "") in {True, None}
 
 
 async def _check_probe(case: Case) -> None:
     """A probe of what works raises nothing."""
     asked = wanted(case, min(case.spec.shapes), case.good)
-    await case.spec.make().probe(asked, case.client)
+    await _timely(case.spec.make().probe(asked, case.client))
+
+
+async def _take_back(case: Case, asked: Wanted, issued: Issued) -> None:
+    await _timely(case.spec.make().revoke(asked, issued.handle, case.client))
+
+
+async def _gone(case: Case, asked: Wanted, handle: str) -> bool | None:
+    provider = case.spec.make()
+    if not isinstance(provider, Confirms):
+        return None
+    return await _timely(provider.confirm(asked, handle, case.client))
+
+
+async def _timely(call: Awaitable[Answer]) -> Answer:
+    async with asyncio.timeout(CALL_S):
+        return await call
 
 
 async def _refuses(attempt: Awaitable[object], case: Case) -> None:
     with pytest.raises(CredentialError) as caught:
-        await attempt
+        await _timely(attempt)
     assert str(caught.value)
     assert case.canary.decode() not in str(caught.value)

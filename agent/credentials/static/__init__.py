@@ -5,4 +5,6 @@ from agent.credentials.static.provider import SETTINGS, StaticProvider
 from agent.model.credential import Shape
 
 SHAPES = frozenset(Shape) - {Shape.CLIENT_CERTIFICATE}  # which is a chain and a key, not one secret
-SPEC = ProviderSpec(name="static", shapes=SHAPES, settings=SETTINGS, make=StaticProvider)
+SPEC = ProviderSpec(
+    name="static", shapes=SHAPES, settings=SETTINGS, make=StaticProvider, revocable=False
+)
