@@ -1,8 +1,7 @@
-"""Messages of protocol 3: split from a stream, read field by field, and built.
+"""Messages of protocol 3: split from a stream, and read field by field.
 
-A message is a type byte, an int32 length that counts itself, and a payload. Rows and copied data
-may be large: they pass in pieces as they come, so that memory stays bounded. What we build is in
-`messages`.
+A message is a type byte, an int32 length that counts itself, and a payload. What we build is in
+`messages`; rows and copied data, which may be large, pass in pieces in the steady half.
 """
 
 from collections.abc import Mapping
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from agent.model.reason import Reason
 
 HEADER_BYTES = 5
-_NOTHING: frozenset[int] = frozenset()
 
 
 class Malformed(Exception):
@@ -36,38 +34,21 @@ class Frame:
         return HEADER_BYTES + len(self.payload)
 
 
-@dataclass(frozen=True, slots=True)
-class Bulk:
-    """A piece of streamed messages of one kind, as on the wire: headers and payloads.
-
-    begun: how many messages have their header in this piece; ended: how many their last byte. The
-    sums do not depend on how the stream was cut, nor does the joined raw.
-    """
-
-    kind: int
-    raw: bytes = field(repr=False)
-    begun: int
-    ended: int
-
-
 class Splitter:
     """Cuts one side's bytes into messages.
 
     Args:
         caps: the types that may come, with the most bytes of a payload (agent…limits).
-        streamed: types that come as Bulk; all others come whole.
     """
 
-    __slots__ = ("_at", "_caps", "_data", "_large", "_missing", "_open", "_streamed")
+    __slots__ = ("_at", "_caps", "_data", "_large", "_missing")
 
-    def __init__(self, caps: Mapping[int, int], streamed: frozenset[int] = _NOTHING) -> None:
+    def __init__(self, caps: Mapping[int, int]) -> None:
         self._caps = caps
-        self._streamed = streamed
         self._data = b""
         self._at = 0
         self._large = bytearray()  # a message that needs more than what has come
         self._missing = 0  # how many bytes it needs
-        self._open = (0, 0)  # a streamed message under way: its kind, bytes to come
 
     @property
     def held(self) -> int:
@@ -94,26 +75,19 @@ class Splitter:
         self._data, self._at, self._large, self._missing = b"", 0, bytearray(), 0
         return rest
 
-    def next(self, most: int = 0) -> Frame | Bulk | None:
-        """Return what comes next, None when more bytes are needed.
-
-        Args:
-            most: end a Bulk where so many of its messages have ended; 0: no such bound.
+    def next(self) -> Frame | None:
+        """Return the next message, None when more bytes are needed.
 
         Raises:
             Malformed: a type that may not come, or a length that may not be.
         """
         data, at = self._data, self._at
-        if self._open[1]:
-            return self._bulk(self._open[0], most)
         if len(data) - at < HEADER_BYTES:
             if at < len(data):
                 self._check_kind(data[at])
             return None
         kind = data[at]
         size = self._size(kind, at)
-        if kind in self._streamed:
-            return self._bulk(kind, most)
         end = at + HEADER_BYTES + size
         if end > len(data):
             self._large += memoryview(data)[at:]
@@ -138,30 +112,6 @@ class Splitter:
         if length - 4 > cap:
             raise Malformed("a message is longer than may be", Reason.LIMIT_EXCEEDED)
         return length - 4
-
-    def _bulk(self, kind: int, most: int) -> Bulk | None:
-        """Return all that is here of a run of messages of one kind."""
-        data, start = self._data, self._at
-        size = len(data)
-        at, begun, ended = start, 0, 0
-        left = self._open[1]
-        cap = self._caps[kind]
-        from_bytes = int.from_bytes
-        if left:
-            at += left
-            ended = int(at <= size)
-        while at + HEADER_BYTES <= size and data[at] == kind and (not most or ended < most):
-            length = from_bytes(data[at + 1 : at + HEADER_BYTES], "big", signed=True)
-            if not 4 <= length <= cap + 4:
-                if at > start:
-                    break  # what came before it is proper; it is refused when it is asked for
-                self._size(kind, at)
-            at += 1 + length
-            begun += 1
-            ended += at <= size
-        self._open = (kind, max(0, at - size))
-        self._at = end = min(at, size)
-        return Bulk(kind, data[start:end], begun, ended) if end > start else None
 
 
 class Fields:

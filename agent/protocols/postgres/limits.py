@@ -76,5 +76,3 @@ BACKEND = {
     ord("c"): 0,
     ord("v"): SMALL,
 }
-STREAMED = frozenset(b"Dd")  # of the server: rows and copied data pass in pieces
-STREAMED_UP = frozenset(b"d")  # of the loop: copied data; its 'D' is Describe

@@ -13,7 +13,7 @@ from agent.model.reason import Reason
 from agent.model.secret import Secret
 from agent.protocols.postgres import scram
 from agent.protocols.postgres.answers import Refusal, Refused
-from agent.protocols.postgres.frames import Bulk, Fields, Frame, Malformed, Splitter, report_fields
+from agent.protocols.postgres.frames import Fields, Frame, Malformed, Splitter, report_fields
 from agent.protocols.postgres.limits import (
     BACKEND_KEY_BYTES_MAX,
     BACKEND_KEY_BYTES_MIN,
@@ -108,8 +108,7 @@ class Login:
             raise Refused(_untrusted(f"The login ended: {error}.")) from None
         return out
 
-    def _take(self, frame: Frame | Bulk) -> bytes:
-        assert isinstance(frame, Frame)  # nothing is streamed here
+    def _take(self, frame: Frame) -> bytes:
         self._messages += 1
         self._bytes += frame.wire_bytes
         if self._messages > LOGIN_MESSAGES_MAX or self._bytes > LOGIN_BYTES_MAX:
@@ -136,7 +135,8 @@ class Login:
         fields = Fields(payload)
         version, unknown = fields.int32(), fields.int32()
         fields.end()
-        if unknown or version != PROTOCOL_3 or not self.version:
+        # 3.0 as servers write it, and as the documentation once read: the minor version alone
+        if unknown or version not in {PROTOCOL_3, 0} or not self.version:
             raise Malformed("a protocol version that we did not ask for")
         self.version = 0
 

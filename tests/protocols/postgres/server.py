@@ -136,7 +136,6 @@ class Server:
         self._splitter.feed(data)
         out = b""
         while (frame := self._splitter.next()) is not None:
-            assert isinstance(frame, Frame)
             out += self._login(frame) if frame.kind == ord("p") else self._answer(frame)
         return out
 

@@ -225,6 +225,7 @@ def test_versions() -> None:
         (V32, b"", 2, False),
         (V32, message(b"v", (3 << 16).to_bytes(4, "big") + bytes(4)), 0, True),
         (3 << 16 | 9999, b"", 2, True),
+        (V32, message(b"v", bytes(8)), 0, True),
     ]
     for asked, negotiated, version, told in rows:
         conductor = _begin(_Negotiating(negotiated))

@@ -1,5 +1,6 @@
 """Openings against a real PostgreSQL: it is the oracle of SCRAM, of settings and of cancelling."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from agent.model.ids import LeaseId, RunId, TargetName
 from agent.model.lease import Lease
 from agent.model.reason import Reason
 from agent.model.secret import Secret
+from agent.protocols.postgres.frames import Malformed
 from agent.protocols.postgres.messages import cancel_request
+from agent.protocols.postgres.settings import split_options
 from tests.protocols.postgres.sockets import Wire
 from tests.protocols.postgres.world import fatal, frames, query, startup, target
 from tests.servers.certificates import Authority
@@ -180,3 +183,36 @@ def test_a_cancel_of_the_same_run_alone(server: Postgres) -> None:
         said = _said(wire.read(READY))
         assert b"C57014\0" in said["E"][0]
         assert server.log().count("wrong key in cancel request") == 1
+
+
+OPTIONS = (
+    "-c application_name=a", "-capplication_name=a", "--application_name=a",
+    "--application-name=a-b", "-c application-name=a-b", "-c APPLICATION_NAME=a",
+    r"-c application_name=a\ b", r"-c application_name=a\\b", r"-c application_name=a\-b",
+    "-c application_name=a=b", "-c application_name=", "\t-c\v--x=y", "-c\fapplication_name=a",
+    "-c application_name=a\r\n", "-c application_name=a -c application_name=b", "-c", "--",
+    "-c application_name", "application_name=a", "-d", "-x", r"-c\ application_name=a",
+    r"\-c application_name=a", "-c application_name='a'", "-c =a", "--=a", "-",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OPTIONS)
+def test_options_are_read_as_the_server_reads_them(server: Postgres, text: str) -> None:
+    """Where we read settings in `options`, the server reads the same; what it refuses, so do we."""
+    try:
+        settings = [(name.lower(), value) for name, value in split_options(text)]
+        told = dict(settings).get("application_name")
+        ours = None if len(set(settings)) > 1 else told
+    except Malformed:
+        ours = None
+    with socket.create_connection((server.address, server.port), 20) as sock:
+        sock.sendall(startup(user="app_trust", options=text))
+        data = b""
+        while (piece := sock.recv(65536)) and not (data + piece).endswith(READY):
+            data += piece
+        data += piece
+    said = [frame for frame in frames(data) if frame.kind == ord("S")]
+    pairs = [frame.payload[:-1].decode().partition("\0") for frame in said]
+    names = {name: value for name, _, value in pairs}
+    if ours is not None:
+        assert names.get("application_name") == ours

@@ -62,7 +62,6 @@ def frames(data: bytes) -> list[Frame]:
     splitter.feed(data)
     found = []
     while (frame := splitter.next()) is not None:
-        assert isinstance(frame, Frame)
         found.append(frame)
     assert not splitter.held
     return found

@@ -18,8 +18,7 @@ def _fields(data: bytes) -> dict[str, str]:
     assert frame is not None
     assert frame.kind == ord("E")
     assert not splitter.held
-    payload = getattr(frame, "payload", b"")
-    return {chr(kind): value.decode() for kind, value in report_fields(payload).items()}
+    return {chr(kind): value.decode() for kind, value in report_fields(frame.payload).items()}
 
 
 @pytest.mark.parametrize("reason", list(Reason))

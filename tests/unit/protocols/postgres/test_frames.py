@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from agent.model.reason import Reason
 from agent.protocols.postgres.frames import (
-    Bulk,
     Fields,
     Frame,
     Malformed,
@@ -16,7 +15,7 @@ from agent.protocols.postgres.frames import (
     report_fields,
     strict_text,
 )
-from agent.protocols.postgres.limits import BACKEND, FRONTEND, STREAMED, STREAMED_UP
+from agent.protocols.postgres.limits import BACKEND, FRONTEND
 from agent.protocols.postgres.messages import message
 
 KINDS = st.sampled_from([b"D", b"d", b"C", b"E", b"N"])
@@ -28,38 +27,27 @@ def _header(kind: int, length: int) -> bytes:
     return bytes((kind,)) + length.to_bytes(4, "big", signed=True)
 
 
-def _split(splitter: Splitter, pieces: list[bytes], most: int = 0) -> list[Frame | Bulk]:
-    found: list[Frame | Bulk] = []
+def _split(splitter: Splitter, pieces: list[bytes]) -> list[Frame]:
+    found: list[Frame] = []
     for piece in pieces:
         splitter.feed(piece)
-        while (each := splitter.next(most)) is not None:
+        while (each := splitter.next()) is not None:
             found.append(each)
     return found
 
 
-def _joined(found: list[Frame | Bulk]) -> tuple[bytes, int, int]:
-    raw = b"".join(
-        each.raw if isinstance(each, Bulk) else message(bytes((each.kind,)), each.payload)
-        for each in found
-    )
-    bulks = [each for each in found if isinstance(each, Bulk)]
-    return raw, sum(each.begun for each in bulks), sum(each.ended for each in bulks)
+def _cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-@given(messages=MESSAGES, piece=st.integers(1, 70), most=st.integers(0, 3))
-def test_pieces_do_not_matter(messages: list[tuple[bytes, bytes]], piece: int, most: int) -> None:
-    """However it is cut: the same bytes and messages, no more than asked for at once."""
+@given(messages=MESSAGES, piece=st.integers(1, 70))
+def test_pieces_do_not_matter(messages: list[tuple[bytes, bytes]], piece: int) -> None:
+    """However a stream is cut into pieces, the same messages come out, whole and in order."""
     stream = b"".join(message(kind, payload) for kind, payload in messages)
-    splitter = Splitter(BACKEND, STREAMED)
-    pieces = [stream[at : at + piece] for at in range(0, len(stream), piece)]
-    found = _split(splitter, pieces, most)
-    count = sum(kind in b"Dd" for kind, _ in messages)
-    assert _joined(found) == (stream, count, count)
+    splitter = Splitter(BACKEND)
+    found = _split(splitter, _cut(stream, piece))
+    assert found == [Frame(kind[0], payload) for kind, payload in messages]
     assert not splitter.held
-    whole = [(each.kind, each.payload) for each in found if isinstance(each, Frame)]
-    assert whole == [(kind[0], payload) for kind, payload in messages if kind not in {b"D", b"d"}]
-    if most:
-        assert all(each.ended <= most for each in found if isinstance(each, Bulk))
 
 
 @given(data=st.binary(max_size=400), piece=st.integers(1, 50))
@@ -67,17 +55,17 @@ def test_any_bytes(data: bytes, piece: int) -> None:
     """Any bytes are messages or Malformed, and what is refused does not depend on the pieces."""
     outcomes = []
     for size in (piece, 1000):
-        splitter = Splitter(BACKEND, STREAMED)
-        found: list[Frame | Bulk] = []
+        splitter = Splitter(BACKEND)
+        found: list[Frame] = []
         refused = ""
         try:
-            for at in range(0, len(data), size):
-                splitter.feed(data[at : at + size])
+            for part in _cut(data, size):
+                splitter.feed(part)
                 while (each := splitter.next()) is not None:
                     found.append(each)
         except Malformed as error:
             refused = error.detail
-        outcomes.append((_joined(found), refused))
+        outcomes.append((found, refused))
     assert outcomes[0] == outcomes[1]
 
 
@@ -87,7 +75,7 @@ def test_every_length_at_its_bound(table: dict[int, int], kind: int) -> None:
     splitter = Splitter(table)
     splitter.feed(_header(kind, table[kind] + 4))
     found = splitter.next()
-    assert found is None or isinstance(found, Frame)
+    assert (found is None) == (table[kind] > 0)
     with pytest.raises(Malformed) as caught:
         _split(Splitter(table), [_header(kind, table[kind] + 5)])
     assert caught.value.reason is Reason.LIMIT_EXCEEDED
@@ -95,18 +83,18 @@ def test_every_length_at_its_bound(table: dict[int, int], kind: int) -> None:
 
 @pytest.mark.parametrize("length", [3, 2, 1, 0, -1, -(2**31)])
 def test_lengths_below_their_own(length: int) -> None:
-    """A length that does not even count itself is refused, streamed or not."""
+    """A length that does not even count itself is refused."""
     for kind in b"DC":
         with pytest.raises(Malformed) as caught:
-            _split(Splitter(BACKEND, STREAMED), [_header(kind, length)])
+            _split(Splitter(BACKEND), [_header(kind, length)])
         assert caught.value.reason is Reason.PROTOCOL_ERROR
 
 
-def test_a_bad_header_behind_good_rows() -> None:
-    """Rows before a bad header come out; the header is refused when it is asked for."""
-    splitter = Splitter(BACKEND, STREAMED)
+def test_a_bad_header_behind_a_good_message() -> None:
+    """A message before a bad header comes out; the header is refused when it is asked for."""
+    splitter = Splitter(BACKEND)
     splitter.feed(message(b"D", b"ab") + _header(ord("D"), 3))
-    assert splitter.next() == Bulk(ord("D"), message(b"D", b"ab"), 1, 1)
+    assert splitter.next() == Frame(ord("D"), b"ab")
     with pytest.raises(Malformed):
         splitter.next()
 
@@ -118,21 +106,11 @@ def test_a_type_that_may_not_come_is_not_waited_for() -> None:
             _split(Splitter(table), [byte])
 
 
-def test_large_messages_are_not_copied_for_each_piece() -> None:
-    """A message of a mebibyte in pieces of 16 bytes is gathered once, and rows are not at all."""
+def test_large_messages_are_gathered_once() -> None:
+    """A message of a mebibyte in pieces of 16 bytes comes out whole, its cost linear in them."""
     payload = bytes(1 << 20)
-    stream = message(b"Q", payload)
-    splitter = Splitter(FRONTEND, STREAMED_UP)
-    found = _split(splitter, [stream[at : at + 16] for at in range(0, len(stream), 16)])
-    assert [(each.kind, each.payload) for each in found if isinstance(each, Frame)] == [
-        (ord("Q"), payload)
-    ]
-    rows = Splitter(BACKEND, STREAMED)
-    for at in range(0, 1 << 16, 64):
-        rows.feed((message(b"D", payload))[at : at + 64])
-        while rows.next() is not None:
-            pass
-        assert rows.held < 64
+    found = _split(Splitter(FRONTEND), _cut(message(b"Q", payload), 16))
+    assert found == [Frame(ord("Q"), payload)]
 
 
 def test_the_rest_is_given_once() -> None:
@@ -192,4 +170,3 @@ def test_reports() -> None:
 def test_a_repr_shows_no_bytes() -> None:
     """What passes is never in a repr."""
     assert "secret" not in repr(Frame(ord("Q"), b"secret"))
-    assert "secret" not in repr(Bulk(ord("D"), b"secret", 1, 1))
