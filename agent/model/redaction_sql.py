@@ -36,13 +36,16 @@ def redact_sql(text: str) -> str:
     pieces: list[str] = []
     done = at = 0
     while (found := _NAMED.search(text, at)) is not None:
+        at = found.end()
         if found["dollar"]:
-            begin, end = found.start("dollar"), found.end()
+            begin, end = found.start("dollar"), at
         else:
+            # the next one may begin within: what looks like a literal may stand in a comment
             begin = found.start("quotes")
-            end = _end_of_literal(text, found.end(), len(found["quotes"]))
-        pieces += (text[done:begin], f"'{CUT}'")
-        done = at = end
+            end = _end_of_literal(text, at, len(found["quotes"]))
+        if begin >= done:
+            pieces += (text[done:begin], f"'{CUT}'")
+        done = max(done, end)
     text = "".join((*pieces, text[done:]))
     text = _ASSIGNED.sub(_assigned, text)
     return _URL.sub(rf"\1:{CUT}@", text)

@@ -76,7 +76,8 @@ def _rank(target: Target, destination: Endpoint) -> int | None:
     port = target.dial_port if kind == 2 else target.port
     if destination.port == port:
         return kind
-    if (target.tls, target.port, destination.port) == (UpstreamTls.VERIFY_FULL, 443, 80):
+    https = (target.protocol, target.tls, target.port) == ("http", UpstreamTls.VERIFY_FULL, 443)
+    if https and destination.port == 80:
         return kind + 1
     return None
 

@@ -33,6 +33,7 @@ WITH_SECRET = [
     "SELECT f(secret := 's3cr3t-Value')",
     "UPDATE users SET password = 's3cr3t-Value' WHERE id = 1",
     "UPDATE users SET \"password\"='s3cr3t-Value'",
+    "-- the password 'old\nALTER ROLE a PASSWORD 's3cr3t-Value'",
     "SELECT set_config('app.api_key', 's3cr3t-Value', false)",
 ]
 WITHOUT = [
@@ -84,7 +85,18 @@ def test_it_takes_any_text(text: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["password ", "password '", "password ''", "password=", "password$$", "'", "a://", "/*"],
+    [
+        "password ",
+        "password '",
+        "password ''",
+        "password=",
+        "password$$",
+        "password $a$",
+        "password 'x\\",
+        "'",
+        "a://",
+        "/*",
+    ],
 )
 def test_its_time_is_linear(piece: str) -> None:
     """200,000 characters of the worst take less than a second."""

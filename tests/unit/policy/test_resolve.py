@@ -20,6 +20,7 @@ targets:
   twin-a: {protocol: http, address: https://twin-a.example, dial: "192.0.2.8:443"}
   twin-b: {protocol: http, address: https://twin-b.example, dial: "192.0.2.8:443"}
   foreign: {protocol: http, address: https://foreign.example}
+  db: {protocol: postgres, address: "db.example:443"}
   own: {protocol: http, address: "https://localhost:8444"}
   hosts-file: {protocol: http, address: "https://own.example:8445", dial: "127.0.0.1:8445"}
 loops:
@@ -33,6 +34,7 @@ loops:
       - {target: dialled, allow: {path: /**}}
       - {target: twin-a, allow: {path: /**}}
       - {target: twin-b, allow: {path: /**}}
+      - {target: db, allow: {effects: [read]}}
       - {target: own, allow: {path: /**}}
       - {target: hosts-file, allow: {path: /**}}
 """)
@@ -58,6 +60,7 @@ def _resolve(address: str, port: int) -> Target | Unlisted:
         ("2001:db8::1", 80, "literal6"),
         ("192.0.2.7", 9443, "dialled"),
         ("dialled.example", 443, "dialled"),
+        ("db.example", 443, "db"),
         ("127.0.0.1", 8444, "own"),
         ("::1", 8444, "own"),
         ("127.0.0.1", 8445, "hosts-file"),
@@ -74,6 +77,7 @@ def test_what_names_a_target(address: str, port: int, name: str) -> None:
     ("address", "port", "said"),
     [
         ("api.example", 8080, "no target is at port 8080 of api.example"),
+        ("db.example", 80, "no target is at port 80 of db.example"),
         ("clear.example", 443, "no target is at port 443 of clear.example"),
         ("foreign.example", 443, "target foreign is in no rule of loop l"),
         ("203.0.113.5", 443, "203.0.113.5:443 is the address of no target of loop l"),
