@@ -24,8 +24,10 @@ from agent.broker.run_keys import RunKeys
 from agent.broker.server import Server, listen
 from agent.broker.sessions import Sessions
 from agent.broker.sources import BrokerClient, systemd_credentials
+from agent.broker.sweep import sweep
 from agent.broker.trust import write_trust
 from agent.config.daemon import Daemon
+from agent.credentials.discover import providers
 from agent.ipc import messages
 from agent.ipc.endpoint import Endpoint, PeerGone, Received, Receiver
 from agent.ipc.messages import (
@@ -75,6 +77,7 @@ def prepare(config: Daemon) -> None:
     except ValueError as error:
         raise OSError(str(error)) from error
     lock_memory()
+    providers()  # import them all: their files may be root's alone
 
 
 class Broker:
@@ -103,7 +106,7 @@ class Broker:
         if journal.bad_lines:
             detail = f"lease journal: {journal.bad_lines} bad lines, kept in leases.quarantine"
             recorder.alarm(Alarm.SPOOL_QUARANTINED, detail)
-        client = BrokerClient(Prepared.systemd, dict(os.environ))
+        client = BrokerClient(Prepared.systemd, dict(os.environ), config.instance)
         leases = Leases(journal, client, recorder.note, recorder.alarm, self._cut)
         loops = Loops(policies, recorder, sessions, leases, self._cut)
         ca = self._open_ca()
@@ -119,6 +122,7 @@ class Broker:
         with contextlib.suppress(PolicyError):  # nothing is allowed until it is repaired
             self._reload()
         await loops.restore(kernel)
+        self._sweep(client)
         event_loop = asyncio.get_running_loop()
         event_loop.add_signal_handler(signal.SIGHUP, self._hangup)
         if Prepared.sock is not None:
@@ -168,6 +172,19 @@ class Broker:
         if self._parts is None:
             raise AssertionError("wired before started")
         return self._parts
+
+    def _sweep(self, client: BrokerClient) -> None:
+        """End what no lease is known of, beside all else."""
+        leases, alarm = self.parts.leases, self.parts.recorder.alarm
+        swept = sweep(
+            self.parts.policies.policy.targets.values(),
+            lambda: frozenset(row.lease_id for row in leases.every(past=False)),
+            client,
+            alarm,
+        )
+        task = asyncio.get_running_loop().create_task(swept)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _open_ca(self) -> HostCa:
         now = dt.datetime.now(dt.UTC)

@@ -15,7 +15,7 @@ CredentialError and nothing else: anything else is taken for a broken answer, an
 shown to nobody.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -254,6 +254,25 @@ class Confirms(Protocol):
 
         Raises:
             CredentialError: that can't be said now; the broker asks again.
+        """
+        ...
+
+
+@runtime_checkable
+class Sweeps(Protocol):
+    """A provider that can find what this host made and no lease is known of any more."""
+
+    async def sweep(
+        self, wanted: Wanted, known: Iterable[LeaseId], before_ms: int, client: Client
+    ) -> tuple[str, ...]:
+        """End such credentials; return their names. Asked at each start of the broker.
+
+        Of wanted, the settings count: they name the backend. known: the leases that are not over.
+        before_ms: what was asked for at or after this Unix time is let be. What another host made
+        (see Client.host) is let be too.
+
+        Raises:
+            CredentialError: not all could be ended; transient: it may be asked again.
         """
         ...
 

@@ -152,6 +152,7 @@ class Alarm(StrEnum):
     UPLOAD_REFUSED = "upload-refused"  # the collector's history and ours do not agree
     POLICY_REJECTED = "policy-rejected"
     LEASE_QUARANTINED = "lease-quarantined"  # a credential that cannot be revoked
+    LEASE_LOST = "lease-lost"  # a credential of ours that no lease was known of; it was ended
     JOURNAL_FAILED = "journal-failed"  # the lease journal's disk: no lease can be given
 
 

@@ -15,7 +15,12 @@ from agent.model.secret import Secret
 from tests.servers.certificates import Authority
 from tests.servers.postgres import ADMIN_PASSWORD, Postgres, postgres_server
 
-pytestmark = pytest.mark.servers
+pytestmark = [
+    pytest.mark.servers,
+    # a driver's transport that was closed as the test's event loop ended is collected afterwards
+    pytest.mark.filterwarnings("ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
 PASSWORD = Secret(ADMIN_PASSWORD.encode())
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
