@@ -212,7 +212,16 @@ def test_the_loop_ends_within_a_body() -> None:
     assert CloseUpstream(reusable=False) in conductor.commands
 
 
-@pytest.mark.parametrize("reason", [Reason.RUN_REVOKED, Reason.POLICY_CHANGED, Reason.DRAINING])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Reason.RUN_REVOKED,
+        Reason.POLICY_CHANGED,
+        Reason.DRAINING,
+        Reason.LEASE_EXPIRED,
+        Reason.LEASE_REVOKED,
+    ],
+)
 def test_a_cut_says_why(reason: Reason) -> None:
     """Before an answer began, a cut session gets 503 with the true cause; then it ends with it."""
     conductor = _conductor()
