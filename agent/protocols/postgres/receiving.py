@@ -186,7 +186,7 @@ class Receiving(Deciding):
         """Stop reading the loop while too much of it waits, and go on when it is less."""
         if self._finished:
             return
-        waiting = len(self._new) + len(self._decided)
+        waiting = len(self._new) + len(self._decided) + (self._asking is not None)
         flight = len(self._flight)
         held = self._below.size + len(self._stalled)
         if waiting:

@@ -64,7 +64,7 @@ def parse_query(payload: bytes) -> str:
     Raises:
         Malformed: not exactly one NUL at the end, or not UTF-8 (of every function here).
     """
-    if payload.find(0) != len(payload) - 1:
+    if not payload or payload.find(0) != len(payload) - 1:
         raise Malformed("a query's text has not exactly one NUL, at its end")
     return strict_text(payload[:-1])
 
