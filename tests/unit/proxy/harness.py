@@ -213,6 +213,10 @@ class Harness:
         """Say that a run is over."""
         self._notify(self.broker, CutRun(run_id or self.run_id, reason))
 
+    def notify_from_broker(self, message: Message) -> None:
+        """Send any notice of the broker's."""
+        self._notify(self.broker, message)
+
     def drain(self, within_s: float) -> None:
         """Ask the worker to drain."""
         self._notify(self.kernel, Drain(within_s))
@@ -396,9 +400,11 @@ def _udp() -> socket.socket:
 
 
 @contextlib.contextmanager
-def harness(world: World, near: Namespace, folder: Path) -> Iterator[Harness]:
+def harness(
+    world: World, near: Namespace, folder: Path, kind: type[Harness] = Harness
+) -> Iterator[Harness]:
     """Run a worker for a test."""
-    running = Harness(world, near, folder)
+    running = kind(world, near, folder)
     try:
         running.start()
         yield running
