@@ -1,0 +1,100 @@
+"""Leases through the whole product: listed, revoked by a person, and none without a run."""
+
+import json
+import subprocess
+import time
+from typing import Any
+
+from tests.system.conftest import API_NAME, TOKEN, Stage
+
+CURL = f"curl -sS --max-time 10 -w '\\n%{{http_code}}\\n' https://{API_NAME}/v1/leases"
+LOOP = f"while read -r _; do {CURL}; echo end; done"
+
+
+class Job:
+    """A run that calls the API when it is told to."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.host = stage.host
+        self._running = subprocess.Popen(
+            stage.host.run_command("job", ["/bin/sh", "-c", LOOP]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=stage.host.loop_environment(),
+            cwd="/",
+        )
+
+    def call(self) -> str:
+        """Return the API's answer, and the status behind it."""
+        assert self._running.stdin is not None
+        assert self._running.stdout is not None
+        self._running.stdin.write("\n")
+        self._running.stdin.flush()
+        lines = iter(self._running.stdout.readline, "end\n")
+        return "".join(lines).strip()
+
+    def leases(self, *words: str) -> list[dict[str, Any]]:
+        """Return what `loopwarden leases` says."""
+        found = self.host.json("leases", *words)
+        assert isinstance(found, list)
+        return found
+
+    def end(self) -> None:
+        """Let it end by itself, or with force."""
+        assert self._running.stdin is not None
+        self._running.stdin.close()
+        try:
+            self._running.wait(10)
+        except subprocess.TimeoutExpired:
+            self._running.kill()
+            raise
+        finally:
+            assert self._running.stdout is not None
+            self._running.stdout.close()
+
+
+def test_a_lease_lives_from_the_first_need_to_the_end_of_its_run(whole: Stage) -> None:
+    """Nothing before the first call, one lease for many, over when the run is."""
+    job = Job(whole)
+    try:
+        before = {each["lease_id"] for each in job.leases("--all")}
+        assert job.leases() == []
+        for _ in range(3):
+            assert job.call().endswith("\n200")
+        [lease] = job.leases()
+        assert (lease["target"], lease["state"], lease["revocable"]) == ("api", "active", False)
+        assert lease["next_action"] == "forget when the run ends"
+    finally:
+        job.end()
+    deadline = time.monotonic() + 10
+    while job.leases() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    [over] = [each for each in job.leases("--all") if each["lease_id"] not in before]
+    assert over["lease_id"] == lease["lease_id"]
+    assert over["state"] == "forgotten"  # a static token lives on at its API: not "revoked"
+    assert TOKEN not in json.dumps(over)
+
+
+def test_a_person_takes_a_lease_away(whole: Stage) -> None:
+    """--rotate: the next call has another. Without: 503 that names the lease, not a denial."""
+    job = Job(whole)
+    try:
+        assert job.call().endswith("\n200")
+        [first] = job.leases()
+        done = whole.host.cli("revoke", first["lease_id"], "--rotate")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert job.call().endswith("\n200")
+        [second] = job.leases()
+        assert second["lease_id"] != first["lease_id"]
+        done = whole.host.cli("revoke", second["lease_id"])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "forgotten" in done.stdout
+        answer, _, status = job.call().rpartition("\n")
+        assert status == "503"
+        refusal = json.loads(answer)
+        assert refusal["reason"] == "lease-refused"
+        assert second["lease_id"] in refusal["explanation"]
+        assert job.leases() == []
+    finally:
+        job.end()
