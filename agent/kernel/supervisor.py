@@ -245,6 +245,10 @@ def listeners(proxy_port: int, dns_port: int) -> tuple[list[socket.socket], ...]
 
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
+# The loopback's 64 KiB segments stall for 200 ms each once a receiver was full: its window is then
+# less than two of them, and the sender waits (tcp_clamp_window, RFC 9293 section 3.8.6.2.1).
+# Smaller segments travel together all the same (segmentation offload).
+SEGMENT_BYTES_MAX = 16 << 10
 LISTEN_BACKLOG = 4096
 
 
@@ -254,6 +258,7 @@ def _bound(family: socket.AddressFamily, kind: socket.SocketKind, port: int) -> 
     try:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES_MAX)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))
