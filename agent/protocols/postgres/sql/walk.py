@@ -16,7 +16,7 @@ Names = frozenset[str]
 Rule = Callable[[Facts, Node], frozenset[str] | None]  # fields done with; None: all
 
 _NOTHING: Names = frozenset()
-_SPECIAL: Mapping[tuple[str, str], str] = {("CreateOpClassItem", "name"): "ObjectWithArgs"}
+SPECIAL: Mapping[tuple[str, str], str] = {("CreateOpClassItem", "name"): "ObjectWithArgs"}
 
 
 class TooDeep(Exception):
@@ -67,7 +67,7 @@ def _children(kind: str, field: str, value: object) -> Iterator[tuple[str, Node,
             if name not in LEAVES:
                 yield name, value[name], 2
         else:
-            typed = _SPECIAL.get((kind, field)) or FIELDS.get(field)
+            typed = SPECIAL.get((kind, field)) or FIELDS.get(field)
             yield typed or f"in {kind}.{field}", value, 1
 
 

@@ -1,0 +1,151 @@
+"""Ways past a filter that were executed on live servers: each does harm without our pins.
+
+Each test first shows on a real server, without anything of ours, that the way works; and then
+that the classification, with what it says of pinned settings, stops it.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from agent.protocols.postgres.sql import classify, touches_pinned
+from tests.protocols.postgres.corpus.asking import Asking, a_server
+from tests.protocols.postgres.corpus.reading import danger
+from tests.servers.postgres import Postgres
+
+pytestmark = pytest.mark.servers
+Connect = Callable[..., Asking]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """A server for this module."""
+    with a_server() as running:
+        yield running
+
+
+@pytest.fixture
+def connect(server: Postgres) -> Iterator[Connect]:
+    """Open sessions; the table `prey` is there at the start."""
+    server.ask("CREATE TABLE IF NOT EXISTS prey (id int)")
+    opened: list[Asking] = []
+
+    def open_one(**settings: str) -> Asking:
+        opened.append(Asking(server, **settings))
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        each.close()
+
+
+def _alive(server: Postgres) -> bool:
+    return server.ask("SELECT to_regclass('prey') IS NOT NULL") == [("t",)]
+
+
+def _refused(text: str, *, read_only: bool = False) -> bool:
+    return any(touches_pinned(each, read_only=read_only) for each in classify(text).statements)
+
+
+def test_parameters_are_no_dollar_quotes(server: Postgres, connect: Connect) -> None:
+    """A DROP between two PREPAREs is a statement of its own, as the server takes it."""
+    text = "PREPARE p(int,int) AS SELECT $1,$2; DROP TABLE prey; PREPARE q(int,int) AS SELECT $1,$2"
+    assert connect().ask(text) == []
+    assert not _alive(server)
+    found = classify(text)
+    assert [each.kind for each in found.statements] == ["PREPARE", "DROP TABLE", "PREPARE"]
+    assert danger(found) == "D"
+
+
+@pytest.mark.parametrize("startup", [False, True])
+def test_backslashes_in_plain_strings(server: Postgres, connect: Connect, startup: bool) -> None:
+    """Text that means a DROP with standard_conforming_strings off needs the setting: pinned."""
+    text = r"SELECT 'a\' , ' ; DROP TABLE prey; -- '"
+    setting = "SET standard_conforming_strings = off"
+    assert not danger(classify(text))  # a read, where the setting is on
+    assert connect().ask(text) == []
+    assert _alive(server)
+    if startup:  # refused by the opening's own list of settings
+        session = connect(options="-c standard_conforming_strings=off")
+    else:
+        session = connect()
+        assert session.ask(setting) == []
+    assert session.ask(text) == []
+    assert not _alive(server)
+    assert _refused(setting)
+    assert _refused("SELECT set_config('standard_conforming_strings', 'off', false)")
+    assert _refused("UPDATE pg_settings SET setting = 'off' WHERE name LIKE 'standard_conf%'")
+
+
+def test_a_character_that_ends_in_a_backslash(server: Postgres, connect: Connect) -> None:
+    """In SJIS two bytes are one character; such text is no UTF-8, and SJIS is refused."""
+    text = b"SELECT E'\x95\x5c' ; DROP TABLE prey; -- '"
+    session = connect()
+    assert session.ask("SET client_encoding = 'SJIS'") == []
+    assert session.ask(text) == []
+    assert not _alive(server)
+    assert _refused("SET client_encoding = 'SJIS'")
+    with pytest.raises(UnicodeDecodeError):
+        text.decode()
+    assert danger(classify(text.decode(errors="surrogateescape"))) == "U"
+
+
+READ_WRITE = (
+    "SELECT 1; COMMIT; SET TRANSACTION READ WRITE; DROP TABLE prey",
+    "BEGIN READ WRITE; DROP TABLE prey; COMMIT",
+    "START TRANSACTION READ WRITE; DROP TABLE prey; COMMIT",
+    "SET default_transaction_read_only = off; COMMIT; DROP TABLE prey",
+    "BEGIN; RESET transaction_read_only; DROP TABLE prey; COMMIT",
+    "BEGIN; SET LOCAL transaction_read_only TO DEFAULT; DROP TABLE prey; COMMIT",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE; COMMIT; DROP TABLE prey",
+)
+
+
+@pytest.mark.parametrize("text", READ_WRITE)
+def test_leaving_read_only(server: Postgres, connect: Connect, text: str) -> None:
+    """A session that is read-only by default leaves it by any of these, if it may send them."""
+    session = connect(options="-c default_transaction_read_only=on")
+    assert session.ask("DROP TABLE prey") == ["25006"]
+    assert session.ask(text) == []
+    assert not _alive(server)
+    assert _refused(text, read_only=True)
+    assert not _refused(text, read_only=False)
+
+
+def test_settings_are_a_table_too(connect: Connect) -> None:
+    """An UPDATE of pg_settings changes a setting, and counts as changing any."""
+    text = "UPDATE pg_settings SET setting = 'off' WHERE name = 'standard_conforming_strings'"
+    session = connect()
+    assert session.ask(text) == []
+    assert (
+        session.ask(r"SELECT 1 / (current_setting('standard_conforming_strings') = 'off')::int")
+        == []
+    )
+    assert _refused(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT ('orders_id_seq'::regclass).nextval",
+        "SELECT f.nextval FROM to_regclass('orders_id_seq') AS f",
+        "SELECT (x.f).nextval FROM (SELECT 'orders_id_seq'::regclass AS f) AS x",
+    ],
+)
+def test_calls_that_look_like_columns(server: Postgres, connect: Connect, text: str) -> None:
+    """Attribute notation calls functions; it is seen as the call it is."""
+    before = server.ask("SELECT last_value FROM orders_id_seq")
+    assert connect().ask(text) == []
+    assert connect().ask(text) == []
+    assert server.ask("SELECT last_value FROM orders_id_seq") != before
+    assert danger(classify(text)) == "W"
+
+
+@pytest.mark.parametrize("value", ["UTF8", "utf-8", "unicode", "Utf_8"])
+def test_spellings_of_utf8_are_the_servers(connect: Connect, value: str) -> None:
+    """What counts as the pinned encoding is it to the server."""
+    session = connect()
+    text = f"SET client_encoding = '{value}'"
+    assert not _refused(text)
+    assert session.ask(text) == []
+    assert session.ask("SELECT 1 / (current_setting('client_encoding') ~* '^(utf|uni)')::int") == []
