@@ -17,10 +17,14 @@ from agent.protocols.postgres.sql.objects import OBJECTS
 from agent.protocols.postgres.sql.rows_changed import ROWS_CHANGED
 from agent.protocols.postgres.sql.session_state import SESSION_STATE
 from agent.protocols.postgres.sql.walk import NESTING_MAX, Rule, TooDeep, walk
+from agent.protocols.postgres.sql.words import words
 
 # What a child can parse in some 30 ms; longer text is UNKNOWN.
 CLASSIFY_BYTES_MAX: Final = 1 << 20
 STATEMENTS_MAX: Final = 10_000
+
+# statements that may name a prepared one themselves, and not in a function's body
+_NAMING = words("PrepareStmt ExecuteStmt DeallocateStmt ExplainStmt CreateTableAsStmt")
 
 RULES: Mapping[str, Rule] = {**EXPRESSIONS, **ROWS_CHANGED, **SESSION_STATE, **OBJECTS}
 _DEEP = f"it nests deeper than {NESTING_MAX} levels of the syntax tree"
@@ -70,7 +74,7 @@ def _statement(kind: str, node: Node) -> Statement:
     walk(facts, RULES, kind, node)
     resolve(facts)
     _rows(facts, kind, node)
-    if facts.planned:
+    if kind == "ExplainStmt" and facts.planned:
         _plan(facts)
     return Statement(
         kind=command(kind, node),
@@ -83,7 +87,7 @@ def _statement(kind: str, node: Node) -> Statement:
         unbounded=facts.unbounded,
         returns_rows=facts.returns_rows,
         why="; ".join(facts.whys),
-        prepared=facts.prepared,
+        prepared=facts.prepared if kind in _NAMING else "",
         settings=tuple(facts.settings),
     )
 

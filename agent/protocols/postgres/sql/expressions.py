@@ -117,7 +117,8 @@ def range_function(facts: Facts, node: Node) -> frozenset[str]:
         name = ""
     called = alias.get("aliasname") or name
     allowed = {called, name, *strings(alias.get("colnames", []))}
-    facts.functions[called] = frozenset(allowed)
+    before = facts.functions.get(called, allowed)  # of the same alias, in another place
+    facts.functions[called] = frozenset(allowed & before)
     return _NOTHING
 
 

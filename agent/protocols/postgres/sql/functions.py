@@ -1,8 +1,9 @@
 """What a function does, by its name as the text has it.
 
 An unqualified name is looked up as the server does it when no schema before pg_catalog has a
-function of that name. Operators, casts and types' input functions count as reads: a database
-that has its own of them, or its own `lower`, keeps the role's grants as its floor.
+function of that name. Operators, casts, types' input functions, and functions of a table's own
+row type that are written like its columns (`t.f`), count as reads: only the database knows them.
+Where it has such functions that do more, or its own `lower`, the role's grants are the floor.
 """
 
 from agent.model.sql import Effect

@@ -1,11 +1,16 @@
 """Rules for settings, transactions, prepared statements, EXPLAIN, and code that is run."""
 
+from typing import Final
+
 from agent.model.sql import Effect
 from agent.protocols.postgres.sql.expressions import constant
 from agent.protocols.postgres.sql.facts import Facts, Node
 from agent.protocols.postgres.sql.settings import DYNAMIC, EVERY, effect_of
 from agent.protocols.postgres.sql.walk import Rule
 
+# The whole `why` of a statement that is UNKNOWN for nothing but this: who knows what the name
+# stands for may put that statement's effects in place of UNKNOWN.
+RUNS_PREPARED: Final = "it runs a prepared statement"
 # Languages whose functions the server confines; in others code is the server's own user.
 TRUSTED = frozenset({"sql", "plpgsql", "plperl", "pltcl"})
 _NOTHING: frozenset[str] = frozenset()
@@ -86,7 +91,7 @@ def prepare(facts: Facts, node: Node) -> frozenset[str]:
 
 def execute(facts: Facts, node: Node) -> frozenset[str]:
     """EXECUTE by itself says nothing of what it runs."""
-    facts.unknown("it runs a prepared statement")
+    facts.unknown(RUNS_PREPARED)
     facts.returns_rows = True
     return prepare(facts, node)
 
