@@ -3,8 +3,10 @@
 from struct import Struct
 
 from agent.protocols.postgres.frames import Malformed
-from agent.protocols.postgres.limits import WIRE_MAX
 
+# One row or piece of copied data with its length. A length below this begins with a byte that no
+# password has, so that no secret can go down verbatim across the border of two messages.
+BULK_BYTES_MAX = 0x1FFF_FFFF
 _length = Struct("!i").unpack_from
 
 
@@ -14,7 +16,7 @@ def run(data: bytes, at: int, kind: int, most: int) -> tuple[int, int]:
     at is where the first message begins; most: count no more than so many; -1: no bound.
 
     Raises:
-        Malformed: a message's length is less than itself or more than WIRE_MAX.
+        Malformed: a message's length is less than itself or more than BULK_BYTES_MAX.
     """
     size = len(data)
     last = size - 5
@@ -22,7 +24,7 @@ def run(data: bytes, at: int, kind: int, most: int) -> tuple[int, int]:
     count = 0
     while at <= last and data[at] == kind and count != most:
         length = length_at(data, at + 1)[0]
-        if not 4 <= length <= WIRE_MAX:
+        if not 4 <= length <= BULK_BYTES_MAX:
             raise Malformed("a message whose length may not be")
         end = at + 1 + length
         if end > size:

@@ -256,6 +256,8 @@ class State:
 
     def _malformed(self, error: Malformed) -> None:
         """The loop sent what has no meaning: recorded with what is known, nothing."""
+        if self._finished:
+            return
         refusal = of_malformed(error)
         operation = Operation(self._context.new_operation_id(), NAME, "", "", ())
         self._out.append(

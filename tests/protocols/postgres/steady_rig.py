@@ -307,6 +307,7 @@ class Proxy:
     """A listener for real clients, each with a Steady of its own, served while a program runs."""
 
     def __init__(self, folder: Path, server: Path, answers: Callable[[], Answers]) -> None:
+        self.folder = folder
         self._server = server
         self._answers = answers
         self._selector = selectors.DefaultSelector()

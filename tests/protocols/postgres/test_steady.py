@@ -140,9 +140,7 @@ def test_each_execute_has_a_record_with_its_values() -> None:
 
 def test_normalized_records_have_no_values() -> None:
     """With literals normalized neither the text's literals nor bound values are recorded."""
-    play = Play(
-        Answers(verdict=lambda _: Allow(RuleId("loop/0"), literals=Literals.NORMALIZE))
-    )
+    play = Play(Answers(verdict=lambda _: Allow(RuleId("loop/0"), literals=Literals.NORMALIZE)))
     play.loop(query("SELECT 'hunter2', 42"))
     play.server(ROWS + tag("SELECT 1") + ready())
     play.loop(whole("SELECT $1, 'hunter2'", "swordfish") + SYNC)

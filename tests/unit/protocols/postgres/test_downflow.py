@@ -6,11 +6,10 @@ from hypothesis import strategies as st
 
 from agent.masking.scrubber import Scrubber
 from agent.model.secret import Secret
-from agent.protocols.postgres.counting import run
+from agent.protocols.postgres.counting import BULK_BYTES_MAX, run
 from agent.protocols.postgres.downflow import Downflow
 from agent.protocols.postgres.frames import Malformed
 from agent.protocols.postgres.gathering import Gathering
-from agent.protocols.postgres.limits import WIRE_MAX
 from agent.protocols.postgres.messages import message
 
 SECRET = b"canary-secret-123"
@@ -41,12 +40,12 @@ def test_a_run_ends_where_it_is_not_complete() -> None:
     assert run(ROW + message(b"C", b"x\0"), 0, ord("D"), -1) == (len(ROW), 1)
 
 
-@pytest.mark.parametrize("length", [3, -1, WIRE_MAX + 1])
+@pytest.mark.parametrize("length", [3, -1, BULK_BYTES_MAX + 1])
 def test_a_length_that_may_not_be_is_refused(length: int) -> None:
     """Shorter than itself, negative, or longer than a message can be."""
     with pytest.raises(Malformed):
         run(ROW + b"D" + length.to_bytes(4, "big", signed=True), 0, ord("D"), -1)
-    at_most = ROW + b"D" + WIRE_MAX.to_bytes(4, "big")
+    at_most = ROW + b"D" + BULK_BYTES_MAX.to_bytes(4, "big")
     assert run(at_most, 0, ord("D"), -1) == (len(ROW), 1)
 
 

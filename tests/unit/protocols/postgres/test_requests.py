@@ -30,9 +30,7 @@ def _value(data: bytes | None) -> bytes:
 
 @pytest.mark.parametrize("read", READERS)
 @given(payload=st.binary(max_size=64))
-def test_any_bytes_are_read_or_refused(
-    read: Callable[[bytes], object], payload: bytes
-) -> None:
+def test_any_bytes_are_read_or_refused(read: Callable[[bytes], object], payload: bytes) -> None:
     """No other exception than Malformed, whatever the bytes are."""
     try:
         read(payload)

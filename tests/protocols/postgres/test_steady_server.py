@@ -1,0 +1,222 @@
+"""Against a real server: the same bytes come back as without us, however they are cut."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.protocols.postgres.messages import message
+from agent.wire.events import Data
+from agent.wire.side import Side
+from tests.protocols.postgres.pipelines import (
+    BROKEN,
+    REFUSED,
+    TAIL,
+    generate,
+    play_direct,
+    play_through,
+    shape,
+)
+from tests.protocols.postgres.steady_rig import (
+    DONE,
+    FLUSH,
+    SYNC,
+    Answers,
+    Play,
+    Script,
+    Wire,
+    bind,
+    close,
+    copy_data,
+    describe,
+    direct,
+    execute,
+    parse,
+    query,
+    ready_session,
+    whole,
+)
+from tests.servers.certificates import Authority
+from tests.servers.postgres import postgres_server
+
+PIPELINES = 120  # random ones of each kind; ten times as many found nothing more when written
+SCRIPTS: dict[str, Script] = {
+    "simple": [(query("SELECT 1"), 1), (query("SELECT 1; SELECT 2; bad"), 1), (query(""), 1)],
+    "several at once": [(query("SELECT 1") + query("SELECT 2/0") + query("SELECT 3"), 3)],
+    "extended": [(whole("SELECT $1::text, $2::text", "a", None) + SYNC, 1)],
+    "prepared": [
+        (parse("SELECT $1::int + 1", "s") + describe("s", "S") + SYNC, 1),
+        (bind("1", name="s") + execute() + SYNC, 1),
+        (bind("2", name="s") + execute() + SYNC + close("s") + SYNC, 2),
+        (bind("3", name="s") + execute() + SYNC, 1),
+    ],
+    "error in parse": [(whole("SELECT 1") + whole("bad") + whole("SELECT 3") + SYNC, 1)],
+    "error in bind": [(whole("SELECT $1::int", "x") + whole("SELECT 3") + SYNC, 1)],
+    "error in execute": [(whole("SELECT 1/0") + whole("SELECT 3") + SYNC + SYNC, 2)],
+    "error in describe": [(describe("nobody", "S") + whole("SELECT 3") + SYNC, 1)],
+    "error at sync": [
+        (query("CREATE TEMP TABLE q (x int UNIQUE DEFERRABLE INITIALLY DEFERRED)"), 1),
+        (whole("INSERT INTO q VALUES (1)") + whole("INSERT INTO q VALUES (1)") + SYNC, 1),
+        (query("SELECT count(*) FROM q"), 1),
+    ],
+    "portals": [
+        (query("BEGIN"), 1),
+        (parse("SELECT generate_series(1, 5)") + bind(portal="p") + execute("p", 2) + FLUSH, 0),
+        (execute("p", 2) + execute("p", 2) + execute("p", 2) + SYNC, 1),
+        (close("p", "P") + execute("p") + SYNC, 1),
+        (query("ROLLBACK"), 1),
+    ],
+    "copy in": [
+        (query("CREATE TEMP TABLE c (x int)"), 1),
+        (query("COPY c FROM STDIN"), 0),
+        (copy_data(b"1\n2") + copy_data(b"\n3\n") + DONE, 1),
+        (query("COPY c FROM STDIN; SELECT count(*) FROM c"), 0),
+        (copy_data(b"bad\n") + copy_data(b"4\n") + DONE, 1),
+        (query("COPY c FROM STDIN"), 0),
+        (copy_data(b"5\n") + message(b"f", b"enough\0"), 1),
+        (query("SELECT sum(x) FROM c"), 1),
+    ],
+    "copy in, extended": [
+        (query("CREATE TEMP TABLE c (x int)"), 1),
+        (whole("COPY c FROM STDIN") + SYNC, 0),
+        (copy_data(b"1\n") + DONE + SYNC, 1),
+        (whole("COPY c FROM STDIN") + SYNC, 0),
+        (copy_data(b"bad\n") + DONE + SYNC, 1),
+    ],
+    "copy in, blindly": [
+        (query("CREATE TEMP TABLE c (x int)"), 1),
+        (query("COPY c FROM STDIN") + copy_data(b"1\n") + DONE + query("SELECT 1"), 2),
+        (query("COPY nobody FROM STDIN") + copy_data(b"1\n") + DONE + query("SELECT 1"), 2),
+    ],
+    "copy out": [(query("COPY (SELECT generate_series(1, 50)) TO STDOUT; SELECT 1"), 1)],
+    "functions by id": [(message(b"F", b"\0\0\0\x59" + bytes(4) + b"\0\0"), 1)],
+    "notices": [
+        (query("DO $$BEGIN RAISE NOTICE 'a'; RAISE WARNING 'b'; END$$"), 1),
+        (query("LISTEN here; SELECT 1"), 1),
+        (query("SET timezone = 'Asia/Tokyo'; SET application_name = 'x'"), 1),
+    ],
+    "large rows": [(query("SELECT repeat('x', 300000) FROM generate_series(1, 3)"), 1)],
+    "many rows": [(query("SELECT generate_series(1, 20000)"), 1)],
+}
+SMALL = sorted(set(SCRIPTS) - {"large rows", "many rows"})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Path]:
+    """Run a server for all tests here; its Unix socket."""
+    with postgres_server(Authority(), address="") as running:
+        yield running.folder / ".s.PGSQL.5432"
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_the_answers_are_those_of_the_server(server: Path, name: str) -> None:
+    """Byte for byte, whether the bytes come at once or (small ones) one by one."""
+    with ready_session(server) as sock:
+        expected = direct(sock, SCRIPTS[name])
+    for piece in (64 * 1024, 1) if name in SMALL else (64 * 1024, 1009):
+        with ready_session(server) as sock:
+            wire = Wire(sock, Answers(), piece)
+            assert wire.run(SCRIPTS[name]) == expected
+            wire.play.check()
+            assert not wire.play.unsettled
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_cut_gives_the_same(server: Path, name: str) -> None:
+    """A transcript, each of its chunks cut in two at every byte: the same bytes both ways."""
+    with ready_session(server) as sock:
+        wire = Wire(sock, Answers())
+        chunks = _chunks_of(wire, SCRIPTS[name])
+    whole_play = _replay(chunks, -1, 0)
+    for number, (_, data) in enumerate(chunks):
+        for at in range(1, len(data)):
+            play = _replay(chunks, number, at)
+            assert play.down == whole_play.down, (number, at)
+            assert play.up.replace(FLUSH, b"") == whole_play.up.replace(FLUSH, b""), (number, at)
+            assert [o.status for o in play.outcomes] == [o.status for o in whole_play.outcomes]
+            assert play.intents == whole_play.intents
+            assert not play.problems
+
+
+def _chunks_of(wire: Wire, script: Script) -> list[tuple[Side, bytes]]:
+    chunks: list[tuple[Side, bytes]] = []
+    give = wire.play.give
+
+    def note(event: object) -> None:
+        if isinstance(event, Data):
+            chunks.append((event.side, event.data))
+        give(event)  # type: ignore[arg-type]
+
+    wire.play.give = note  # type: ignore[method-assign]
+    wire.run(script)
+    return chunks
+
+
+def _replay(chunks: list[tuple[Side, bytes]], number: int, at: int) -> Play:
+    play = Play(Answers())
+    for count, (side, data) in enumerate(chunks):
+        pieces = (data[:at], data[at:]) if count == number else (data,)
+        for piece in pieces:
+            play.give(Data(side, piece))
+    return play
+
+
+@pytest.mark.parametrize("seed", range(PIPELINES))
+def test_a_random_pipeline_is_answered_as_by_the_server(server: Path, seed: int) -> None:
+    """Errors in any place, names made and dropped, transactions: the same bytes, in order."""
+    rng = random.Random(seed)
+    data = generate(rng, refused=False) + TAIL
+    expected = play_direct(server, data)
+    got, play = play_through(server, data, rng)
+    assert got == expected
+    play.check()
+    assert not play.unsettled
+
+
+@pytest.mark.parametrize("seed", range(PIPELINES))
+def test_a_refusal_is_to_the_loop_what_an_error_is(server: Path, seed: int) -> None:
+    """The same messages, transaction states and rows as when the refused text has a syntax error.
+
+    So what the loop believes undone is undone, and what it believes done is done.
+    """
+    rng = random.Random(1_000_000 + seed)
+    data = generate(rng, refused=True) + TAIL
+    assert len(BROKEN) == len(REFUSED)
+    expected = play_direct(server, data.replace(REFUSED.encode(), BROKEN.encode()))
+    got, play = play_through(server, data, rng)
+    assert shape(got) == shape(expected)
+    assert REFUSED not in {intent.operation.resource for intent in play.intents}
+    assert b"42501" not in got or play.denied
+    play.check()
+
+
+def test_a_row_limit_leaves_both_sides_in_agreement(server: Path) -> None:
+    """Past it in a pipeline with a write: the write is undone, and the session is usable."""
+    from agent.model.ids import RuleId
+    from agent.model.verdict import Allow
+
+    def limited(_: object) -> Allow:
+        return Allow(RuleId("loop/0"), max_rows=3)
+
+    script: Script = [
+        (query("CREATE TEMP TABLE d (x int)"), 1),
+        (whole("INSERT INTO d VALUES (1)") + whole("SELECT generate_series(1,9)") + SYNC, 1),
+        (query("SELECT count(*) FROM d"), 1),
+        (query("BEGIN"), 1),
+        (query("SELECT generate_series(1,9)") + query("INSERT INTO d VALUES (1)"), 2),
+        (whole("SELECT 1") + SYNC, 1),
+        (query("ROLLBACK"), 1),
+        (whole("SELECT generate_series(1,9)") + whole("SELECT 2") + SYNC, 1),
+        (whole("SELECT generate_series(1,3)") + SYNC, 1),
+    ]
+    with ready_session(server) as sock:
+        wire = Wire(sock, Answers(verdict=limited))
+        got = wire.run(script)
+        wire.play.check()
+    kinds = "".join(chr(kind) for kind, _ in shape(got))
+    assert kinds == ("CZ12nC12TDDDEZTDCZCZTDDDEZEZEZCZ12TDDDEZ12TDDDCZ")
+    states = [payload for kind, payload in shape(got) if kind == ord("Z")]
+    assert states == [b"I", b"I", b"I", b"T", b"E", b"E", b"E", b"I", b"I", b"I"]
+    assert message(b"D", b"\0\1\0\0\0\x010") in got  # the write was undone
+    assert [o.status for o in wire.play.outcomes].count("54000") == 3
