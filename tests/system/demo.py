@@ -1,13 +1,13 @@
-"""`make demo`: one HTTP call of a loop, from connect() to the collector, shown fact by fact.
+"""`make demo`: what loops do, from connect() to the collector, shown fact by fact.
 
-Everything is real and on this machine: a collector on SQLite, the daemon with its roles, nginx on
-a host of its own (a network namespace) that checks a bearer token, and programs that know nothing
-of any of it. Every fact is checked, not only shown: the exit code is 1 when one does not hold.
+Everything is real and on this machine: a collector on SQLite, the daemon with its roles, nginx
+that checks a bearer token and PostgreSQL on a host of their own (a network namespace), and
+programs that know nothing of any of it. Every fact is checked, not only shown: the exit code is 1
+when one does not hold.
 """
 
 import contextlib
 import datetime as dt
-import os
 import secrets
 import select
 import signal
@@ -15,20 +15,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from tests.servers.certificates import Authority
 from tests.servers.netns import far_host
-from tests.servers.nginx import Api, nginx_api
+from tests.servers.nginx import nginx_api
+from tests.servers.postgres import ADMIN_PASSWORD, postgres_server
+from tests.system import demo_database as database
 from tests.system.demo_parts import Collector, collector, sweep
 from tests.system.demo_screen import Screen, shorten
+from tests.system.demo_stage import LOOP, Stage, run, write_secret
 from tests.system.host import Host
 
 INSTANCE = "lw-demo"
-BROKER_UID = "64201"  # of the test host's configuration
-LOOP = "nightly-report"
 NAME = "api.demo.internal"
 URL = f"https://{NAME}/v1/reports/today"
 RECORDS_WITHIN_S = 20.0
@@ -51,34 +51,13 @@ targets:
     dial: {address}:443
     ca: {ca}
     credential: {{provider: static, file: {token}, shape: bearer}}
-loops:
+{database}loops:
   {loop}:
     who: [{{user: nobody}}]
     max_duration: 10m
     rules:
       - {{target: api, allow: {{method: GET, path: /v1/reports/**}}}}
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How a run ended, and what it said."""
-
-    code: int
-    stdout: str
-    stderr: str
-    took_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What the facts need."""
-
-    screen: Screen
-    host: Host
-    api: Api
-    collector: Collector
-    ca_file: Path
+{rules}"""
 
 
 def main() -> int:
@@ -87,13 +66,18 @@ def main() -> int:
         signal.signal(number, _interrupt)
     screen = Screen()
     began = time.monotonic()
-    screen.title("Loopwarden", "One HTTP call of a loop, from connect() to the collector")
+    screen.title("Loopwarden", "What a loop does, from connect() to the collector")
     stack = contextlib.ExitStack()
     try:
         stage = _set_up(screen, stack)
-        for fact in (curl_works, python_works, outside_is_refused, rules_hold, rest_is_closed):
+        for fact in (
+            curl_works, python_works, outside_is_refused, rules_hold, rest_is_closed,
+            database.psql_works, database.destruction_is_refused, database.hidden_write_is_caught,
+            database.run_was_its_identity,
+        ):  # fmt: skip
             fact(stage)
         records(stage)
+        database.records(stage, RECORDS_WITHIN_S)
         if screen.failures:
             screen.section("The end of the daemon's log")
             screen.output(
@@ -159,10 +143,22 @@ def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
                 inside=far.inside,
             )
         )
+    with screen.step("PostgreSQL on the same host: TLS, passwords by SCRAM"):
+        server = stack.enter_context(
+            postgres_server(
+                authority,
+                name=database.NAME,
+                address=far.address4,
+                port=5432,
+                inside=far.inside,
+                settings={"log_statement": "all"},
+            )
+        )
     with screen.step("Daemon: kernel, broker, proxy and reporter, each with its own user"):
         host.collector_address = central.address
         host.identity_dir = str(folder / "identity")
-        _write_token(folder / "token", token)
+        write_secret(folder / "token", token)
+        write_secret(folder / "admin", ADMIN_PASSWORD)
         host.prepare(
             POLICY.format(
                 name=NAME,
@@ -170,27 +166,12 @@ def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
                 ca=folder / "api-ca.pem",
                 token=folder / "token",
                 loop=LOOP,
+                database=database.target(server, folder / "api-ca.pem", folder / "admin"),
+                rules=database.RULES,
             )
         )
         host.start()
-    return Stage(screen, host, api, central, folder / "api-ca.pem")
-
-
-def _write_token(path: Path, token: str) -> None:
-    """Write the secret as `static` wants it: the broker's own, and nobody else's to read."""
-    path.touch(0o600)
-    path.write_text(token + "\n")
-    os.chown(path, int(BROKER_UID), int(BROKER_UID))
-
-
-def _run(stage: Stage, command: list[str], shown: list[str] | None = None) -> Answer:
-    """Run a command as a run of the loop, as the user nobody, and show both."""
-    stage.screen.command(["loopwarden", "run", "--loop", LOOP, "--", *(shown or command)])
-    began = time.monotonic()
-    done = stage.host.run(LOOP, command)
-    answer = Answer(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
-    stage.screen.output(answer.stdout or answer.stderr)
-    return answer
+    return Stage(screen, host, api, server, central, folder / "api-ca.pem")
 
 
 def _logged(stage: Stage, prefix: str) -> int:
@@ -206,7 +187,7 @@ def _logged(stage: Stage, prefix: str) -> int:
 def curl_works(stage: Stage) -> None:
     """Fact 1."""
     stage.screen.fact("An unmodified curl without any secret gets the report")
-    answer = _run(stage, ["curl", "--silent", "--show-error", URL])
+    answer = run(stage, ["curl", "--silent", "--show-error", URL])
     served = f'GET /v1/reports/today 200 "Bearer {stage.api.token}"'
     stage.screen.holds(
         answer.code == 0 and _logged(stage, served) == 1,
@@ -224,7 +205,7 @@ def curl_works(stage: Stage) -> None:
 def python_works(stage: Stage) -> None:
     """Fact 2."""
     stage.screen.fact("So does a plain Python script with urllib")
-    answer = _run(stage, ["/usr/bin/python3", "-c", SCRIPT], ["python3", "report.py"])
+    answer = run(stage, ["/usr/bin/python3", "-c", SCRIPT], ["python3", "report.py"])
     stage.screen.holds(
         answer.code == 0 and answer.stdout.startswith("200 "),
         "200, no SDK, no proxy variable, TLS verified by the script itself",
@@ -250,7 +231,7 @@ def rules_hold(stage: Stage) -> None:
     """Fact 4."""
     stage.screen.fact("A path that the policy does not allow is refused, with the reason")
     url = f"https://{NAME}/v1/payroll"
-    answer = _run(
+    answer = run(
         stage,
         ["curl", "--silent", "--show-error", "--write-out", "\n%{http_code}", url],
         ["curl", "--silent", url],
@@ -272,13 +253,13 @@ def rest_is_closed(stage: Stage) -> None:
     """Fact 5."""
     stage.screen.fact("Every other host is closed to the loop: by name, and by address")
     by_name = ["curl", "--silent", "--show-error", "--max-time", "10", "https://example.com/"]
-    answer = _run(stage, by_name, ["curl", "--silent", "--show-error", by_name[-1]])
+    answer = run(stage, by_name, ["curl", "--silent", "--show-error", by_name[-1]])
     unresolved = answer.code == CURL_NO_HOST
     stage.screen.holds(unresolved, "the name does not resolve", answer.took_s)
     by_address = ["curl", "--silent", "--show-error", "--max-time", "10"]
     by_address += ["--write-out", "\n%{http_code}", f"http://{stage.api.address}/v1/outside"]
     reachable = stage.host.bystander(by_address)
-    answer = _run(stage, by_address, ["curl", "--silent", by_address[-1]])
+    answer = run(stage, by_address, ["curl", "--silent", by_address[-1]])
     outside = _logged(stage, f"{OUTSIDE} 401")
     stage.screen.holds(
         reachable.stdout.endswith("401") and answer.stdout.endswith(("403", "421")),
