@@ -21,7 +21,7 @@ CONFIG = """
 listen_addr = {address}
 listen_port = {port}
 unix_socket_dir =
-auth_type = {auth_type}
+auth_type = scram-sha-256
 auth_file = {folder}/users
 pool_mode = session
 default_pool_size = 100
@@ -32,7 +32,7 @@ client_tls_sslmode = {client_tls}
 client_tls_cert_file = {folder}/chain.pem
 client_tls_key_file = {folder}/key.pem
 server_tls_sslmode = {server_tls}
-server_tls_ca_file = {ca}
+server_tls_ca_file = {folder}/server-ca.pem
 log_connections = 0
 log_disconnections = 0
 """
@@ -74,34 +74,41 @@ def pgbouncer(
     address: str = "127.0.0.1",
     client_tls: bool = True,
     server_tls: bool = True,
+    server_name: str = "",
+    server_ca: Path | None = None,
 ) -> Iterator[PgBouncer]:
     """Run it before a server on the same address family, and remove it.
 
-    It verifies the server's CA; the name it can't, for it connects to the address.
+    server_name: the server's name, which it then verifies; without one, the CA alone.
+    server_ca: of the server's certificate; authority's by default.
     """
     folder = Path(tempfile.mkdtemp(prefix="lwt-pgbouncer-"))
     try:
         port = free_port(address)
         identity = authority.identity(name)
         text = CONFIG.format(
-            name=server.address,
+            name=server_name or server.address,
             server_port=server.port,
             address=address,
             port=port,
-            auth_type="scram-sha-256",
             folder=folder,
-            client_tls="allow" if client_tls else "disable",
-            server_tls="verify-ca" if server_tls else "disable",
-            ca=folder / "ca.pem",
+            client_tls="require" if client_tls else "disable",
+            server_tls=_server_tls(server_name) if server_tls else "disable",
         )
         ca = folder / "ca.pem"
         ca.write_text(authority.pem, encoding="utf-8")
+        shutil.copyfile(server_ca or ca, folder / "server-ca.pem")
         _private(folder / "chain.pem", identity.chain_pem)
         _private(folder / "key.pem", identity.key_pem)
         _private(folder / "users", f'"app_scram" "{PASSWORD}"\n'.encode())
         _private(folder / "pgbouncer.ini", text.encode())
         folder.chmod(0o755)
         argv = as_owner("/usr/sbin/pgbouncer", "--quiet", str(folder / "pgbouncer.ini"))
+        if server_name:  # it has no way to say a name and an address
+            hosts = folder / "hosts"
+            hosts.write_text(f"{server.address} {server_name}\n", encoding="ascii")
+            mounted = f'mount --bind {hosts} /etc/hosts && exec "$@"'
+            argv = ["unshare", "-m", "sh", "-c", mounted, "sh", *argv]
         with folder.joinpath("log").open("wb") as log:
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True
@@ -114,6 +121,10 @@ def pgbouncer(
             process.wait(ENDED_S)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _server_tls(server_name: str) -> str:
+    return "verify-full" if server_name else "verify-ca"
 
 
 def _private(path: Path, content: bytes) -> None:
