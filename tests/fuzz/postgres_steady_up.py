@@ -41,14 +41,17 @@ _ASKED = (
     query("COPY t FROM STDIN"),
     describe("a", "S") + SYNC,
 )
+_LIMITS = (
+    lambda _: Allow(RuleId("loop/0")),
+    lambda _: Allow(RuleId("loop/0"), max_rows=1),
+    lambda _: Allow(RuleId("loop/0"), max_rows=2),
+)
 
 
 def check(data: bytes) -> None:
     """Play the bytes as the answer to several questions, with and without a row limit."""
     for number, asked in enumerate(_ASKED):
-        play = Play(
-            Answers(verdict=lambda _, most=number % 3: Allow(RuleId("loop/0"), max_rows=most))
-        )
+        play = Play(Answers(verdict=_LIMITS[number % 3]))
         play.loop(asked)
         play.server(data, 1 + len(data) % 11 if len(data) % 2 else 1 + len(data))
         said = bytes(play.down)
@@ -58,7 +61,7 @@ def check(data: bytes) -> None:
         assert CANARY not in said
         assert CANARY not in bytes(play.down)
         whole_bytes = sum(5 + len(payload) for _, payload in messages_of(bytes(play.down)))
-        assert whole_bytes == len(play.down) or play.steady._down.left, "half a message went down"  # noqa: SLF001
+        assert whole_bytes == len(play.down) or play.steady._down.left, "half a message went down"
         play.check()
 
 

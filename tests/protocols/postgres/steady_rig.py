@@ -156,6 +156,14 @@ class Play:
         """End it from outside."""
         self.give(Cut(reason))
 
+    def running(self) -> bool:
+        """Whether the session goes on."""
+        return self.finished is None
+
+    def reading(self) -> bool:
+        """Whether the loop is read."""
+        return not self.paused
+
     def take_up(self) -> bytes:
         """Return and forget what went upstream."""
         data = bytes(self.up)
@@ -174,7 +182,7 @@ class Play:
         if self.finished is not None:
             assert not self.unsettled, f"operations without an end: {self.unsettled}"
 
-    def _perform(self, command: Command) -> None:
+    def _perform(self, command: Command) -> None:  # noqa: PLR0912 - one case a command
         if self.finished is not None:
             self.problems.append(f"{type(command).__name__} after Finish")
         match command:
@@ -290,7 +298,7 @@ class Wire:
                 up = self.play.take_up()
                 if up:
                     self._sock.sendall(up)
-                if self.play.finished is not None or ends(self.play.down) >= total:
+                if self.play.finished is not None or ends(bytes(self.play.down)) >= total:
                     break
                 piece = self._sock.recv(READ_BYTES)
                 if not piece:

@@ -72,7 +72,7 @@ def test_pgbench_runs_pipelines(proxy: Proxy, tmp_path: Path) -> None:
 
 
 def test_psql_says_the_same(server: Postgres, proxy: Proxy) -> None:
-    """Its catalog queries, COPY both ways, errors, \\gdesc, cursors by FETCH_COUNT."""
+    """Its catalog queries, COPY both ways, errors, descriptions, cursors by FETCH_COUNT."""
     script = b"""
         \\d
         \\d+ orders
@@ -123,5 +123,5 @@ def test_a_dump_is_the_same_and_can_be_restored(server: Postgres, proxy: Proxy) 
 
 
 def _stable(dump: bytes) -> list[bytes]:
-    """Leave out what is random in each dump (\\restrict's key)."""
+    """Leave out the key that is random in each dump."""
     return [line for line in dump.splitlines() if not line.startswith((b"\\restrict", b"\\unre"))]

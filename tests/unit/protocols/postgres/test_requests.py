@@ -1,5 +1,6 @@
 """The loop's messages are read strictly, or refused; never anything between."""
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -32,10 +33,8 @@ def _value(data: bytes | None) -> bytes:
 @given(payload=st.binary(max_size=64))
 def test_any_bytes_are_read_or_refused(read: Callable[[bytes], object], payload: bytes) -> None:
     """No other exception than Malformed, whatever the bytes are."""
-    try:
+    with contextlib.suppress(Malformed):
         read(payload)
-    except Malformed as error:
-        assert error.detail
 
 
 @given(text, text, st.lists(st.integers(0, 1), max_size=4), st.lists(value, max_size=6))

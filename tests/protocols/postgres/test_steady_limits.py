@@ -1,0 +1,170 @@
+"""Row limits, in order and undone on both sides; bounds on what is held."""
+
+from agent.model.reason import Reason
+from agent.model.sql import Effect
+from agent.protocols.postgres.refusing import FAILING_PARSE_WIRE, FAILING_QUERY_WIRE
+from tests.protocols.postgres.steady_rig import (
+    DONE,
+    FLUSH,
+    SYNC,
+    Answers,
+    Play,
+    bind,
+    copy_data,
+    describe,
+    execute,
+    parse,
+    query,
+    whole,
+)
+from tests.protocols.postgres.steady_words import (
+    BOUND,
+    COPY_OUT,
+    NO_DATA,
+    PARSED,
+    ROWS,
+    SUSPENDED,
+    error,
+    in_transaction,
+    kinds,
+    limited,
+    ready,
+    report,
+    row,
+    tag,
+)
+
+# row limits
+
+
+def test_a_query_may_have_as_many_rows_as_the_rule_says() -> None:
+    """At the limit all passes; one past it the rows end in an error, and the session goes on."""
+    play = Play(limited(2))
+    play.loop(query("SELECT a FROM t"))
+    play.server(ROWS + 2 * row() + tag("SELECT 2") + ready())
+    assert kinds(play.take_down()) == "TDDCZ"
+    play.loop(query("SELECT a FROM t"))
+    play.server(ROWS + 5 * row() + tag("SELECT 5") + ready())
+    assert kinds(play.down) == "TDDEZ"
+    told = report(play.take_down())
+    assert told["C"] == "54000"
+    assert "loop/3" in told["M"]
+    assert [(o.status, o.rows) for o in play.outcomes] == [("00000", 2), ("54000", 2)]
+
+
+def test_past_the_limit_in_a_transaction_both_sides_fail() -> None:
+    """The server's transaction is failed before the loop hears ReadyForQuery."""
+    play = Play(limited(2))
+    in_transaction(play)
+    play.loop(query("SELECT a FROM t") + query("SELECT b FROM t"))
+    assert kinds(play.take_up()) == "Q"  # the second waits until it is clear what it runs in
+    play.server(ROWS + 3 * row() + tag("SELECT 3") + ready(b"T"))
+    assert play.take_up() == FAILING_QUERY_WIRE + query("SELECT b FROM t")
+    play.server(error("42601") + ready(b"E") + error("25P02") + ready(b"E"))
+    assert kinds(play.take_down()) == "TDDEZEZ"
+
+
+def test_an_execute_is_asked_for_one_row_more() -> None:
+    """The server rests after limit + 1 rows; the loop gets the limit, and the pipeline ends."""
+    play = Play(limited(2))
+    play.loop(whole("SELECT a FROM t") + SYNC + query("SELECT 1"))
+    assert play.take_up() == parse("SELECT a FROM t") + bind() + describe() + execute(most=3) + SYNC
+    play.server(PARSED + BOUND + ROWS + 3 * row() + SUSPENDED + ready())
+    assert kinds(play.take_down()) == "12TDDEZ"
+    assert kinds(play.take_up()) == "Q"
+
+
+def test_an_execute_past_its_limit_undoes_what_came_before() -> None:
+    """A write before it in the pipeline: its Sync waits, and the server is failed before it."""
+    play = Play(limited(1))
+    play.loop(whole("INSERT INTO t VALUES (1)") + whole("SELECT a FROM t") + SYNC)
+    assert kinds(play.take_up()) == "PBDEPBDEH"
+    play.server(PARSED + BOUND + NO_DATA + tag("INSERT 0 1"))
+    play.server(PARSED + BOUND + ROWS + 2 * row() + SUSPENDED)
+    assert play.take_up() == FAILING_PARSE_WIRE + SYNC
+    play.server(error("42601") + ready())
+    assert kinds(play.take_down()) == "12nC12TDEZ"
+
+
+def test_a_portal_is_limited_in_all() -> None:
+    """Rows of several Executes of one portal count together."""
+    play = Play(limited(3))
+    in_transaction(play)
+    play.loop(parse("SELECT a FROM t") + bind(portal="p") + execute("p", 2) + SYNC)
+    assert execute("p", 2) in play.take_up()
+    play.server(PARSED + BOUND + 2 * row() + SUSPENDED + ready(b"T"))
+    play.loop(execute("p", 2) + SYNC)
+    assert execute("p", 2) in play.take_up()
+    play.server(2 * row() + SUSPENDED)
+    assert kinds(play.take_down()) == "12DDsZDE"
+
+
+def test_past_the_limit_where_nothing_can_be_undone_the_session_ends() -> None:
+    """INSERT … RETURNING outside of a transaction: the loop must not believe it undone."""
+    play = Play(limited(1))
+    play.loop(query("INSERT INTO t VALUES (1), (2) RETURNING a"))
+    play.server(ROWS + 2 * row())
+    assert play.finished is Reason.LIMIT_EXCEEDED
+    assert report(play.down)["S"] == "FATAL"
+
+
+def test_copy_out_is_limited_as_rows_are() -> None:
+    """One CopyData is one row."""
+    play = Play(limited(1))
+    play.loop(query("COPY t TO STDOUT"))
+    play.server(COPY_OUT + 3 * copy_data(b"1\n") + DONE + tag("COPY 3") + ready())
+    assert kinds(play.take_down()) in {"HdEZ", "HdE"}
+
+
+# bounds
+
+
+def test_a_loop_that_sends_more_than_can_be_decided_is_paused() -> None:
+    """Past the bound of waiting messages reading stops, and goes on when half are gone."""
+    from agent.protocols.postgres.receiving import STEPS_MAX
+
+    play = Play(Answers(recorded=None))
+    one = bind(name="s") + execute()
+    play.loop(parse("SELECT 1", "s"))
+    for _ in range(STEPS_MAX // 2):
+        play.loop(one)
+    assert play.reading()
+    play.loop(one)
+    assert not play.reading()
+    while play.waiting_records:
+        play.record()
+    assert play.reading()
+
+
+def test_a_pipeline_without_end_is_paused_and_flushed() -> None:
+    """Past the bound of unanswered messages reading stops, and the server is asked to answer."""
+    from agent.protocols.postgres.receiving import FLIGHT_MAX
+
+    play = Play(Answers())
+    play.loop(describe() * FLIGHT_MAX)
+    assert play.reading()
+    play.loop(describe())
+    assert not play.reading()
+    assert play.take_up().endswith(FLUSH)
+    play.server(NO_DATA * (FLIGHT_MAX // 2 + 1))
+    assert play.reading()
+
+
+def test_a_text_past_the_classifiers_bound_is_unknown() -> None:
+    """At the bound it is classified; one byte past it, it is not, and is of the worst class."""
+    from agent.protocols.postgres.sql import CLASSIFY_BYTES_MAX
+
+    asked: list[int] = []
+
+    def note(text: str) -> object:
+        from agent.model.sql import unknown
+
+        asked.append(len(text))
+        return unknown("not looked at")
+
+    play = Play(Answers(classify=note))  # type: ignore[arg-type]
+    play.loop(query("x" * CLASSIFY_BYTES_MAX))
+    play.server(error() + ready())
+    play.loop(query("x" * (CLASSIFY_BYTES_MAX + 1)))
+    assert asked == [CLASSIFY_BYTES_MAX]
+    assert Effect.UNKNOWN in play.judged[-1].statements[0].effects
