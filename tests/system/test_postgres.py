@@ -1,0 +1,181 @@
+"""The whole path of a database: psql in a loop, a real server, the collector's records."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.postgres import canaries
+from tests.system.postgres_site import Site, Stage, postgres_site, postgres_stage
+
+pytestmark = [pytest.mark.system, pytest.mark.kernel, pytest.mark.servers]
+CANCELS = 10  # of two workers' connections: each is taken by either
+STALL_S = 30.0  # 20 MB; with a stall of 200 ms every 64 KiB it would take twice as long
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Site]:
+    """A server that logs every statement."""
+    with postgres_site({"log_statement": "all"}) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def whole(database: Site) -> Iterator[Stage]:
+    """A worker host with two workers."""
+    with postgres_stage(database, proxy_workers=2) as stage:
+        yield stage
+
+
+def psql(
+    stage: Stage, loop: str, *statements: str, name: str = "orders", timeout_s: float = 60.0
+) -> "subprocess.CompletedProcess[str]":
+    """Run plain psql as a loop: no user, no password."""
+    asked = [word for statement in statements for word in ("-c", statement)]
+    command = ["psql", "-X", "-A", "-t", "-d", f"postgresql://{name}.test.internal/orders", *asked]
+    return stage.host.run(loop, command, timeout_s=timeout_s)
+
+
+def test_a_read_is_answered_and_recorded(whole: Stage) -> None:
+    """The rows arrive, and the record has process, rule, effects, rows, bytes and duration."""
+    done = psql(whole, "report", "SELECT count(*), 'read-1' FROM orders")
+    assert (done.returncode, done.stdout) == (0, "5000|read-1\n"), done.stderr
+    (row,) = whole.operations(1, resource="SELECT count(*), 'read-1' FROM orders")
+    assert (row["verb"], row["status"], row["rule"]) == ("SELECT", "00000", "report/0")
+    assert row["rows"] == 1
+    assert row["exe"].endswith("psql")
+    assert row["duration_ns"] > 0
+    assert row["response_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "effect"),
+    [
+        ("DROP TABLE refunds", "DROP TABLE"),
+        ("DELETE FROM refunds", "unbounded"),
+        ("UPDATE orders SET state = 'sent' WHERE 1 = 1", "unbounded"),
+        ("WITH x AS (DELETE FROM customers WHERE id = 1 RETURNING id) SELECT * FROM x", "touches"),
+        ("SELECT close_order(7)", "close_order"),
+        ("CALL close_all()", "close_all"),
+        ("DO $$ BEGIN DELETE FROM refunds; END $$", "unknown"),
+        ("COPY refunds TO PROGRAM 'cat'", "COPY TO"),
+        ("SELECT pg_read_file('/etc/passwd')", "admin"),
+        ("SET ROLE orders_owner", "role"),
+        ("SELECT card FROM customers", "card"),
+        ("SELECT FROM WHERE", "unknown"),
+    ],
+)
+def test_what_the_rules_do_not_cover_is_refused(whole: Stage, statement: str, effect: str) -> None:
+    """SQLSTATE 42501 with rule, reason and next step; the session goes on; the server saw nothing.
+
+    In a transaction too: then the transaction has failed, as with any error.
+    """
+    asked = ["\\set VERBOSITY verbose", statement, "SELECT 'still here'", "BEGIN", statement,
+             "SELECT 'not this'", "ROLLBACK", "SELECT 'here again'"]  # fmt: skip
+    done = psql(whole, "report", *asked)
+    assert done.stderr.count("ERROR:  42501: loopwarden: denied by rule") == 2, done.stderr
+    assert effect in done.stderr
+    assert "HINT:" in done.stderr
+    assert "25P02" in done.stderr  # the transaction is aborted
+    assert done.stdout.split("\n")[:1] == ["still here"]
+    assert "here again" in done.stdout
+    assert "not this" not in done.stdout
+    assert f": {statement}\n" not in whole.site.server.log()
+
+
+def test_a_result_is_bounded_by_the_rule(whole: Stage) -> None:
+    """The rows that max_rows allows, then an error in their place; the next result is whole."""
+    done = psql(
+        whole, "limited", "SELECT id FROM orders ORDER BY id", "SELECT count(*) FROM orders"
+    )
+    assert "more than the 10 rows" in done.stderr
+    assert done.stdout.split("\n")[-2] == "5000"
+    (row,) = whole.operations(1, verb="SELECT", loop="limited", status="54000")
+    assert row["rows"] == 10
+
+
+def test_the_role_is_the_runs_own(whole: Stage) -> None:
+    """Two runs have two roles; each is named after its run, in the server's log as well."""
+    names = [psql(whole, "report", "SELECT current_user").stdout.strip() for _ in range(2)]
+    assert len(set(names)) == 2
+    runs = {row["run_id"] for row in whole.operations(1, resource="SELECT current_user")}
+    assert all(any(run.lower() in name for run in runs) for name in names)
+    assert all(f"user={name}" in whole.site.server.log() for name in names)
+
+
+def test_ctrl_c_reaches_the_statement(whole: Stage) -> None:
+    """psql's CancelRequest is a connection of its own, to either worker: it ends the statement."""
+    for number in range(CANCELS):
+        command = ["psql", "-X", "-d", "postgresql://app.test.internal/orders",
+                   "-c", f"SELECT pg_sleep(60), 'cancel-{number}'"]  # fmt: skip
+        process = subprocess.Popen(
+            whole.host.run_command("everything", command),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=whole.host.loop_environment(), cwd="/",
+        )  # fmt: skip
+        asked = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%cancel-{number}''%'"
+        for _ in range(600):
+            if whole.site.server.ask(f"{asked} AND state = 'active' AND usename = 'app_scram'") == [
+                ("1",)
+            ]:
+                break
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert "canceling statement due to user request" in said, said
+
+
+def test_many_connections_at_once(whole: Stage) -> None:
+    """Two hundred, four at a time, each with TLS asked for in the protocol: none hangs."""
+    one = "psql -X -A -t -c 'SELECT 1' postgresql://app.test.internal/orders?connect_timeout=10"
+    script = f"for n in 1 2 3 4; do (for i in $(seq 50); do {one} || exit 1; done) & done; wait"
+    done = whole.host.run("everything", ["sh", "-c", script], timeout_s=120)
+    assert done.stdout.count("1\n") == 200, done.stderr[-1000:]
+
+
+def test_much_data_does_not_stall(whole: Stage) -> None:
+    """20 MB up and down, after the receiver was full once."""
+    script = (
+        "head -c 20000000 /dev/zero | tr '\\0' x | fold -w 1000 | psql -X -q"
+        " postgresql://app.test.internal/orders"
+        ' -c "CREATE TEMP TABLE t (a text)" -c "COPY t FROM STDIN"'
+        ' -c "SELECT sum(length(a)) FROM t" -c "COPY t TO STDOUT" | tail -c 1001 | wc -c'
+    )
+    done = whole.host.run("everything", ["sh", "-c", script], timeout_s=STALL_S)
+    assert done.stdout.strip() == "1001", done.stderr
+
+
+@pytest.mark.parametrize("address", ["orders.test.internal:5433", "elsewhere.test.internal:5432"])
+def test_what_is_no_target_is_closed(whole: Stage, address: str) -> None:
+    """Another port of a target, and another name: no connection, and no word of the server."""
+    done = whole.host.run(
+        "report", ["psql", "-X", "-c", "SELECT 1", f"postgresql://{address}/orders"], timeout_s=60
+    )
+    assert done.returncode == 2
+    assert "1 row" not in done.stdout
+
+
+def test_outside_the_run_nothing_helps(whole: Stage) -> None:
+    """The same psql as the same user, to the server's own address: asked for a password."""
+    address = whole.site.server.address
+    done = whole.host.bystander(
+        ["psql", "-X", "-w", "-c", "SELECT 1", f"postgresql://app_scram@{address}/orders"]
+    )
+    assert done.returncode == 2
+    assert "no password supplied" in done.stderr
+
+
+def test_no_password_is_anywhere(whole: Stage) -> None:
+    """Not in logs, spool, journal, store, the loop's environment, arguments, mounts or answers."""
+    script = (
+        "cat /proc/self/environ /proc/self/mountinfo; env; psql -X -c 'SELECT 1'"
+        " -c 'SELECT rolpassword FROM pg_authid' postgresql://all.test.internal/orders"
+        " -c 'SELECT * FROM pg_stat_activity'"
+    )
+    done = whole.host.run("everything", ["sh", "-c", script])
+    whole.operations(1, resource="SELECT * FROM pg_stat_activity")
+    kept = [done.stdout.encode(), done.stderr.encode(), whole.host.log.read_bytes()]
+    for folder in (whole.host.state_dir, whole.collector.folder):
+        kept += [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    for canary in canaries():
+        assert not any(canary.encode() in content for content in kept)
