@@ -11,7 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
-from agent.broker import workers
+from agent.broker import kills, workers
 from agent.broker.api import Api, Parts
 from agent.broker.ca import HostCa, load_or_make
 from agent.broker.journal import Journal
@@ -34,6 +34,7 @@ from agent.ipc.messages import (
     CutLease,
     CutRun,
     Durable,
+    KillAsked,
     PolicyNames,
     RunEmptied,
     SessionBegan,
@@ -224,6 +225,18 @@ class Broker:
                 self.parts.recorder.durable(durable)
             case SpoolState() as state:
                 self.parts.recorder.spool_state(state)
+            case KillAsked(kill_id, name):
+                task = asyncio.get_running_loop().create_task(self._kill(kill_id, name))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _kill(self, kill_id: str, name: str) -> None:
+        parts = self.parts
+        logger.warning("the collector asks to end %s", name[:64])
+        async for word in kills.kill(parts.loops, parts.leases, kill_id, name):
+            with contextlib.suppress(PeerGone):  # the collector asks again
+                if parts.reporter is not None:
+                    parts.reporter.notify(word)
 
     def _cut(self, message: CutRun | CutLease) -> None:
         for endpoint in tuple(self.parts.workers.values()):

@@ -8,6 +8,7 @@ import msgspec
 
 from agent.cli.collector_arguments import parser
 from agent.cli.collector_ask import ask
+from agent.cli.collector_kill import kill
 from agent.cli.collector_settings import SettingsError, read_file, serve_settings, state_dir
 from agent.cli.collector_text import out
 from agent.cli.collector_time import parse_span_s
@@ -52,6 +53,8 @@ def _run(arguments: argparse.Namespace) -> int:
             return _token(arguments)
         case "enroll":
             return _enroll(arguments)
+        case "kill":
+            return kill(arguments)
         case _:
             return ask(arguments)
 

@@ -91,6 +91,11 @@ def _asking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     who.add_argument("--host", metavar="NAME")
     who.add_argument("--at", default="now", metavar="TIME", help="now, 2h (ago), or ISO 8601")
     _placed(commands.add_parser("alarms", help="alarms of all hosts, newest first"))
+    kill = _placed(
+        commands.add_parser("kill", help="end a run's access and processes, or one lease, now")
+    )
+    kill.add_argument("name", metavar="RUN|LEASE", help="the whole id")
+    kill.add_argument("--host", metavar="NAME", help="its host, if no record of it came yet")
     verify = _placed(
         commands.add_parser("verify", help="recompute all chains, name the first bad record")
     )

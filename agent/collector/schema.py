@@ -13,7 +13,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 3  # what came with it is in upgrade.py
+SCHEMA_VERSION = 4  # what came with it is in upgrade.py
 metadata = MetaData()
 
 meta = Table("meta", metadata, Column("schema_version", Integer, primary_key=True))
@@ -197,6 +197,22 @@ leases = Table(
     Column("began_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),
     Index("leases_by_target", "target", "began_ms"),
+)
+
+# runs and leases that people ended from here, and what their hosts said of it
+kills = Table(
+    "kills",
+    metadata,
+    Column("kill_id", String(26), primary_key=True),
+    Column("host_id", String(26), nullable=False),
+    Column("name", String(64), nullable=False),  # of the run or lease
+    Column("asked_ms", BigInteger, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("told_ms", BigInteger),  # the host's first or last word came
+    Column("done_ms", BigInteger),  # its last one
+    Index("kills_waiting", "done_ms", "asked_ms"),
 )
 
 alarms = Table(

@@ -11,8 +11,9 @@ import grpc.aio
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent.collector import ingest
+from agent.collector import ingest, kills
 from agent.collector.authority import Authority
+from agent.collector.dispatch import Dispatch, Outbox
 from agent.collector.enrollment import ENROLL, EnrollmentRefused, enroll
 from agent.collector.ingest import Refusal
 from agent.collector.tokens import utc_now
@@ -54,6 +55,7 @@ class Service:
         self._authority = authority
         self._pairs = [server_pair]
         self._offload = Offload("store")
+        self._dispatch = Dispatch(engine, self._offload)
         self._streams: dict[str, asyncio.Task[None] | None] = {}
         self._servers: list[grpc.aio.Server] = []
 
@@ -118,25 +120,36 @@ class Service:
     async def _answers(
         self, host_id: str, requests: AsyncIterator[pb.Upload]
     ) -> AsyncIterator[pb.Acknowledgement]:
-        greeted = False
+        outbox: Outbox | None = None
+        reading = _read(requests)
         try:
             while True:
-                async with asyncio.timeout(IDLE_TIMEOUT_S if greeted else HELLO_TIMEOUT_S):
-                    upload = await anext(requests, None)
+                timeout_s = HELLO_TIMEOUT_S if outbox is None else IDLE_TIMEOUT_S
+                async for command in _until_read(reading, outbox, timeout_s):
+                    yield command
+                upload = reading.result()
                 if upload is None:
                     return
+                reading = _read(requests)
+                greeted = outbox is not None
                 head = await self._offload.run(self._take, host_id, upload, greeted=greeted)
-                greeted = True
-                yield pb.Acknowledgement(seq=head.seq, hash=head.hash, signature=head.signature)
+                if outbox is None:
+                    outbox = self._dispatch.opened(host_id)
+                if head is not None:
+                    yield pb.Acknowledgement(seq=head.seq, hash=head.hash, signature=head.signature)
         except Refusal as refusal:
             logger.warning("host %s: refused: %s", host_id, refusal)
             await self._offload.run(
                 ingest.note_refusal, self._engine, host_id, refusal, clock.unix_ms()
             )
             yield pb.Acknowledgement(refused=str(refusal))
+        finally:
+            reading.cancel()
+            if outbox is not None:
+                self._dispatch.closed(outbox)
 
-    def _take(self, host_id: str, upload: pb.Upload, *, greeted: bool) -> Checkpoint:
-        """Apply one message in the worker."""
+    def _take(self, host_id: str, upload: pb.Upload, *, greeted: bool) -> Checkpoint | None:
+        """Apply one message in the worker; None when it is not to be acknowledged."""
         engine, authority, now_ms = self._engine, self._authority, clock.unix_ms()
         match upload.WhichOneof("content"):
             case "hello" if not greeted:
@@ -145,6 +158,10 @@ class Service:
                 return ingest.append(engine, authority, host_id, upload.batch, now_ms)
             case "gap" if greeted:
                 return ingest.skip(engine, authority, host_id, upload.gap, now_ms)
+            case "kill_told" if greeted:
+                word = upload.kill_told
+                kills.told(engine, host_id, word.kill_id, word.state, word.detail, now_ms)
+                return None
         raise Refusal("malformed", 0, "a message out of its order")
 
     # --- enrolment ---
@@ -159,6 +176,41 @@ class Service:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         logger.info("enrolled host %s", reply.host_id)
         return reply
+
+
+def _read(requests: AsyncIterator[pb.Upload]) -> "asyncio.Future[pb.Upload | None]":
+    """Begin to read the next message: it must not be cut off when something is to be told."""
+    return asyncio.ensure_future(anext(requests, None))
+
+
+async def _until_read(
+    reading: "asyncio.Future[pb.Upload | None]", outbox: Outbox | None, timeout_s: float
+) -> AsyncIterator[pb.Acknowledgement]:
+    """Yield what the host is to be told until its next message is there.
+
+    Raises:
+        TimeoutError: it did not come.
+    """
+    event_loop = asyncio.get_running_loop()
+    until_s = event_loop.time() + timeout_s
+    while not reading.done():
+        waits: set[asyncio.Future[Any]] = {reading}
+        telling = None if outbox is None else event_loop.create_task(outbox.queue.get())
+        if telling is not None:
+            waits.add(telling)
+        try:
+            await asyncio.wait(
+                waits,
+                timeout=max(0.0, until_s - event_loop.time()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if telling is not None and telling.done():
+                yield telling.result()
+            elif not reading.done():
+                raise TimeoutError
+        finally:
+            if telling is not None:
+                telling.cancel()
 
 
 def _peer(context: IngestContext) -> str | None:

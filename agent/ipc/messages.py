@@ -362,6 +362,21 @@ class ReporterState(Message, frozen=True):
     connected: bool
 
 
+class KillAsked(Message, frozen=True):
+    """Notice, reporter → broker: the collector asks to end this run or lease."""
+
+    kill_id: str
+    name: str
+
+
+class KillTold(Message, frozen=True):
+    """Notice, broker → reporter: how it goes; "cut", then a last word (see collector.proto)."""
+
+    kill_id: str
+    state: str
+    detail: str
+
+
 # What may come with file descriptors; with anything else they end the peer.
 WITH_FDS = (Wire, Listeners, Admit)
 
@@ -404,6 +419,6 @@ BOUNDARIES: dict[tuple[str, str], object] = {
     ("proxy", "broker"): Authorize | TakeLease | SignLeaf | SessionEnded,
     ("proxy", "reporter"): Record,
     ("reporter", "proxy"): Durable | SpoolState,
-    ("broker", "reporter"): Record | ReporterStatus,
-    ("reporter", "broker"): Durable | SpoolState | ReporterState | Failed,
+    ("broker", "reporter"): Record | ReporterStatus | KillTold,
+    ("reporter", "broker"): Durable | SpoolState | ReporterState | KillAsked | Failed,
 }

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61gent/pb/collector.proto\x12\rloopwarden.v1\"\x90\x03\n\x06Upload\x12,\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.loopwarden.v1.Upload.HelloH\x00\x12,\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1b.loopwarden.v1.Upload.BatchH\x00\x12(\n\x03gap\x18\x03 \x01(\x0b\x32\x19.loopwarden.v1.Upload.GapH\x00\x1aP\n\x05Hello\x12\x11\n\thost_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tfirst_seq\x18\x03 \x01(\x04\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\x1aP\n\x05\x42\x61tch\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x03(\x0c\x12\x15\n\rprevious_hash\x18\x03 \x01(\x0c\x12\x0c\n\x04hash\x18\x04 \x01(\x0c\x1aQ\n\x03Gap\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x10\n\x08next_seq\x18\x02 \x01(\x04\x12\x15\n\rprevious_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\tB\t\n\x07\x63ontent\"P\n\x0f\x41\x63knowledgement\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\x12\x0f\n\x07refused\x18\x03 \x01(\t\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"W\n\rEnrollRequest\x12\x12\n\njoin_token\x18\x01 \x01(\t\x12\x1f\n\x17\x63\x65rtificate_request_pem\x18\x02 \x01(\x0c\x12\x11\n\thost_name\x18\x03 \x01(\t\"G\n\x0b\x45nrollReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\x12\x0f\n\x07host_id\x18\x03 \x01(\t2P\n\tCollector\x12\x43\n\x06Ingest\x12\x15.loopwarden.v1.Upload\x1a\x1e.loopwarden.v1.Acknowledgement(\x01\x30\x01\x32P\n\nEnrollment\x12\x42\n\x06\x45nroll\x12\x1c.loopwarden.v1.EnrollRequest\x1a\x1a.loopwarden.v1.EnrollReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61gent/pb/collector.proto\x12\rloopwarden.v1\"\x81\x04\n\x06Upload\x12,\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.loopwarden.v1.Upload.HelloH\x00\x12,\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1b.loopwarden.v1.Upload.BatchH\x00\x12(\n\x03gap\x18\x03 \x01(\x0b\x32\x19.loopwarden.v1.Upload.GapH\x00\x12\x33\n\tkill_told\x18\x04 \x01(\x0b\x32\x1e.loopwarden.v1.Upload.KillToldH\x00\x1aP\n\x05Hello\x12\x11\n\thost_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tfirst_seq\x18\x03 \x01(\x04\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\x1aP\n\x05\x42\x61tch\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x03(\x0c\x12\x15\n\rprevious_hash\x18\x03 \x01(\x0c\x12\x0c\n\x04hash\x18\x04 \x01(\x0c\x1aQ\n\x03Gap\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x10\n\x08next_seq\x18\x02 \x01(\x04\x12\x15\n\rprevious_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x1a:\n\x08KillTold\x12\x0f\n\x07kill_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\tB\t\n\x07\x63ontent\"\xaa\x01\n\x0f\x41\x63knowledgement\x12\x31\n\x04kill\x18\x05 \x01(\x0b\x32#.loopwarden.v1.Acknowledgement.Kill\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\x12\x0f\n\x07refused\x18\x03 \x01(\t\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x1a%\n\x04Kill\x12\x0f\n\x07kill_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"W\n\rEnrollRequest\x12\x12\n\njoin_token\x18\x01 \x01(\t\x12\x1f\n\x17\x63\x65rtificate_request_pem\x18\x02 \x01(\x0c\x12\x11\n\thost_name\x18\x03 \x01(\t\"G\n\x0b\x45nrollReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\x12\x0f\n\x07host_id\x18\x03 \x01(\t2P\n\tCollector\x12\x43\n\x06Ingest\x12\x15.loopwarden.v1.Upload\x1a\x1e.loopwarden.v1.Acknowledgement(\x01\x30\x01\x32P\n\nEnrollment\x12\x42\n\x06\x45nroll\x12\x1c.loopwarden.v1.EnrollRequest\x1a\x1a.loopwarden.v1.EnrollReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,21 +32,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agent.pb.collector_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_UPLOAD']._serialized_start=44
-  _globals['_UPLOAD']._serialized_end=444
-  _globals['_UPLOAD_HELLO']._serialized_start=188
-  _globals['_UPLOAD_HELLO']._serialized_end=268
-  _globals['_UPLOAD_BATCH']._serialized_start=270
-  _globals['_UPLOAD_BATCH']._serialized_end=350
-  _globals['_UPLOAD_GAP']._serialized_start=352
-  _globals['_UPLOAD_GAP']._serialized_end=433
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=446
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=526
-  _globals['_ENROLLREQUEST']._serialized_start=528
-  _globals['_ENROLLREQUEST']._serialized_end=615
-  _globals['_ENROLLREPLY']._serialized_start=617
-  _globals['_ENROLLREPLY']._serialized_end=688
-  _globals['_COLLECTOR']._serialized_start=690
-  _globals['_COLLECTOR']._serialized_end=770
-  _globals['_ENROLLMENT']._serialized_start=772
-  _globals['_ENROLLMENT']._serialized_end=852
+  _globals['_UPLOAD']._serialized_end=557
+  _globals['_UPLOAD_HELLO']._serialized_start=241
+  _globals['_UPLOAD_HELLO']._serialized_end=321
+  _globals['_UPLOAD_BATCH']._serialized_start=323
+  _globals['_UPLOAD_BATCH']._serialized_end=403
+  _globals['_UPLOAD_GAP']._serialized_start=405
+  _globals['_UPLOAD_GAP']._serialized_end=486
+  _globals['_UPLOAD_KILLTOLD']._serialized_start=488
+  _globals['_UPLOAD_KILLTOLD']._serialized_end=546
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=560
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=730
+  _globals['_ACKNOWLEDGEMENT_KILL']._serialized_start=693
+  _globals['_ACKNOWLEDGEMENT_KILL']._serialized_end=730
+  _globals['_ENROLLREQUEST']._serialized_start=732
+  _globals['_ENROLLREQUEST']._serialized_end=819
+  _globals['_ENROLLREPLY']._serialized_start=821
+  _globals['_ENROLLREPLY']._serialized_end=892
+  _globals['_COLLECTOR']._serialized_start=894
+  _globals['_COLLECTOR']._serialized_end=974
+  _globals['_ENROLLMENT']._serialized_start=976
+  _globals['_ENROLLMENT']._serialized_end=1056
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Upload(_message.Message):
-    __slots__ = ("hello", "batch", "gap")
+    __slots__ = ("hello", "batch", "gap", "kill_told")
     class Hello(_message.Message):
         __slots__ = ("host_name", "version", "first_seq", "last_seq")
         HOST_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -41,25 +41,45 @@ class Upload(_message.Message):
         previous_hash: bytes
         detail: str
         def __init__(self, first_seq: _Optional[int] = ..., next_seq: _Optional[int] = ..., previous_hash: _Optional[bytes] = ..., detail: _Optional[str] = ...) -> None: ...
+    class KillTold(_message.Message):
+        __slots__ = ("kill_id", "state", "detail")
+        KILL_ID_FIELD_NUMBER: _ClassVar[int]
+        STATE_FIELD_NUMBER: _ClassVar[int]
+        DETAIL_FIELD_NUMBER: _ClassVar[int]
+        kill_id: str
+        state: str
+        detail: str
+        def __init__(self, kill_id: _Optional[str] = ..., state: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
+    KILL_TOLD_FIELD_NUMBER: _ClassVar[int]
     hello: Upload.Hello
     batch: Upload.Batch
     gap: Upload.Gap
-    def __init__(self, hello: _Optional[_Union[Upload.Hello, _Mapping]] = ..., batch: _Optional[_Union[Upload.Batch, _Mapping]] = ..., gap: _Optional[_Union[Upload.Gap, _Mapping]] = ...) -> None: ...
+    kill_told: Upload.KillTold
+    def __init__(self, hello: _Optional[_Union[Upload.Hello, _Mapping]] = ..., batch: _Optional[_Union[Upload.Batch, _Mapping]] = ..., gap: _Optional[_Union[Upload.Gap, _Mapping]] = ..., kill_told: _Optional[_Union[Upload.KillTold, _Mapping]] = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
-    __slots__ = ("seq", "hash", "refused", "signature")
+    __slots__ = ("kill", "seq", "hash", "refused", "signature")
+    class Kill(_message.Message):
+        __slots__ = ("kill_id", "name")
+        KILL_ID_FIELD_NUMBER: _ClassVar[int]
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        kill_id: str
+        name: str
+        def __init__(self, kill_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    KILL_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    kill: Acknowledgement.Kill
     seq: int
     hash: bytes
     refused: str
     signature: bytes
-    def __init__(self, seq: _Optional[int] = ..., hash: _Optional[bytes] = ..., refused: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, kill: _Optional[_Union[Acknowledgement.Kill, _Mapping]] = ..., seq: _Optional[int] = ..., hash: _Optional[bytes] = ..., refused: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class EnrollRequest(_message.Message):
     __slots__ = ("join_token", "certificate_request_pem", "host_name")

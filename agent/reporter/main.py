@@ -9,6 +9,7 @@ import platform
 import socket
 import sys
 import uuid
+from collections import OrderedDict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from agent.ipc.endpoint import Endpoint, PeerGone, Received
 from agent.ipc.messages import (
     Durable,
     Failed,
+    KillAsked,
+    KillTold,
     Pulse,
     Record,
     ReporterState,
@@ -36,6 +39,7 @@ from agent.spool.recovery import Recovered, payloads, recover
 from agent.spool.writer import Spool, SpoolLimits
 
 REGAIN_INTERVAL_S = 1.0
+KILLS_MAX = 256  # that the broker has not answered; the collector asks again for others
 DEAD_EXIT_CODE = 3
 # who may tell what: a hostile worker can't invent runs, sessions, leases or alarms
 PERMITTED: dict[str, frozenset[str]] = {
@@ -94,6 +98,7 @@ class Reporter:
         self._uplink: Uplink | None = None
         self._kernel: Endpoint | None = None
         self._connections = itertools.count(1)
+        self._kills: OrderedDict[str, str] = OrderedDict()  # asked for, without a last word
 
     async def start(self, kernel: Endpoint) -> None:
         """Recover the spool, write the ends of what an earlier life began, and serve."""
@@ -154,6 +159,7 @@ class Reporter:
             on_refused=self._refused,
             on_acknowledged=self._commit.regain,
         )
+        self._uplink.on_kill = self._kill
         self._tasks.append(asyncio.get_running_loop().create_task(self._uplink.run()))
 
     def wired(self, peer: str, sock: socket.socket) -> None:
@@ -178,6 +184,9 @@ class Reporter:
         self._senders[peer] = sender
         if not self._commit.accepting:
             _tell(endpoint, SpoolState(False, self._commit.detail))
+        if peer == "broker":
+            for kill_id, name in tuple(self._kills.items()):
+                _tell(endpoint, KillAsked(kill_id, name))
 
     def _received(self, peer: str, endpoint: Endpoint, received: Received) -> None:
         message = received.message
@@ -193,6 +202,8 @@ class Reporter:
             size = 0 if self._commit.accepting else sum(len(body) for _, body in message.events)
             sender = self._senders[peer]
             self._commit.submit(sender, events, message.durable, message.level, size)
+        elif isinstance(message, KillTold):
+            self._killed(message)
         elif isinstance(message, ReporterStatus):
             received.reply(self._status())
 
@@ -227,6 +238,21 @@ class Reporter:
 
     def _refused(self, why: str) -> None:
         self._commit.record(Alarmed(Alarm.UPLOAD_REFUSED, why[:500], None))
+
+    def _kill(self, kill_id: str, name: str) -> None:
+        """Ask the broker; while it is away, it is asked when it is there."""
+        self._kills[kill_id] = name
+        if len(self._kills) > KILLS_MAX:
+            self._kills.popitem(last=False)
+        broker = self._peers.get("broker")
+        if broker is not None:
+            _tell(broker, KillAsked(kill_id, name))
+
+    def _killed(self, word: KillTold) -> None:
+        if word.state != "cut":
+            self._kills.pop(word.kill_id, None)
+        if self._uplink is not None:
+            self._uplink.killed(word.kill_id, word.state, word.detail)
 
     def _status(self) -> ReporterState | Failed:
         uplink = self._uplink
@@ -272,7 +298,7 @@ class Reporter:
         self._spool.close()
 
 
-def _tell(endpoint: Endpoint, message: Durable | SpoolState) -> None:
+def _tell(endpoint: Endpoint, message: Durable | SpoolState | KillAsked) -> None:
     if not endpoint.closed:
         try:
             endpoint.notify(message)

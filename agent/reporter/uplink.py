@@ -26,6 +26,7 @@ GATHER_S = 0.03  # records wait so long for company: a message costs as much as 
 BATCHES_UNACKNOWLEDGED_MAX = 8  # past it the next batch waits for an acknowledgement
 HELLO_TIMEOUT_S = 10.0
 ACKNOWLEDGE_TIMEOUT_S = 30.0  # no acknowledgement for so long: the stream is taken for dead
+WORDS_MAX = 1_024  # of kills, unsent; the collector asks again for what is lost
 BACKOFF_S_MIN = 0.25
 BACKOFF_S_MAX = 30.0
 REFUSED_RETRY_S = 300.0  # after rollback, rewrite or gap: only a person can mend it
@@ -70,6 +71,7 @@ class Uplink:
         self._version = version
         self._on_refused = on_refused
         self._on_acknowledged = on_acknowledged
+        self._words: deque[pb.Upload] = deque(maxlen=WORDS_MAX)
         self._wake = asyncio.Event()
         self._acknowledged = spool.cursor
         self._stored_s = 0.0
@@ -77,6 +79,7 @@ class Uplink:
         self._sent: deque[Cursor] = deque()  # where each unacknowledged message ends
         self._room = asyncio.Event()
         self._moved = asyncio.Event()
+        self.on_kill: Callable[[str, str], None] = lambda *_: None  # gets a kill's id and name
         self.connected = False
         self.detail = "not connected yet"
 
@@ -87,6 +90,12 @@ class Uplink:
 
     def durable(self) -> None:
         """More is durable, so more may be sent."""
+        self._wake.set()
+
+    def killed(self, kill_id: str, state: str, detail: str) -> None:
+        """Tell the collector how a kill goes; it asks again when it does not hear."""
+        word = pb.Upload.KillTold(kill_id=kill_id, state=state, detail=detail)
+        self._words.append(pb.Upload(kill_told=word))
         self._wake.set()
 
     async def emptied(self, within_s: float) -> None:
@@ -197,6 +206,8 @@ class Uplink:
     async def _send(self, call: Call, reader: Reader) -> None:
         while True:
             self._wake.clear()
+            while self._words:
+                await call.write(self._words.popleft())
             item = reader.read(
                 self._spool.segments(),
                 self._spool.synced_seq,
@@ -217,6 +228,9 @@ class Uplink:
     async def _receive(self, call: Call, checkpoints: Checkpoints) -> None:
         """Take acknowledgements, one for each batch, until the stream ends."""
         while isinstance(reply := await call.read(), pb.Acknowledgement):
+            if reply.HasField("kill"):
+                self.on_kill(reply.kill.kill_id, reply.kill.name)
+                continue
             sent = self._sent.popleft() if self._sent else None
             self._acknowledged = checkpoints.acknowledged(reply, sent)
             self._room.set()

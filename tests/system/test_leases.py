@@ -98,3 +98,48 @@ def test_a_person_takes_a_lease_away(whole: Stage) -> None:
         assert job.leases() == []
     finally:
         job.end()
+
+
+def test_the_collector_kills_a_lease_and_a_run_within_two_seconds(whole: Stage) -> None:
+    """The lease's target is refused from then on; then the run's processes are gone."""
+    job = Job(whole)
+    try:
+        assert job.call().endswith("\n200")
+        [lease] = job.leases()
+        took_s, answer = _kill(whole, lease["lease_id"])
+        assert answer["state"] == "confirmed"
+        assert "forgotten" in answer["detail"]
+        assert took_s < 2.0
+        assert job.call().endswith("\n503")
+        took_s, answer = _kill(whole, lease["run_id"])
+        assert answer["state"] == "confirmed"
+        assert took_s < 2.0
+    finally:
+        job.end()
+    took_s, answer = _kill(whole, lease["run_id"])
+    assert answer["state"] == "unknown"
+
+
+def _kill(stage: Stage, name: str) -> tuple[float, dict[str, Any]]:
+    """Ask as soon as the collector knows of it; return how long the host's last word took.
+
+    The command's own start is not counted: another that does nothing is timed beside it.
+    """
+    deadline = time.monotonic() + 15
+    while name not in _known(stage) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started = time.monotonic()
+    stage.collector.command("--help")
+    idle_s = time.monotonic() - started
+    started = time.monotonic()
+    state_dir = str(stage.collector.state_dir)
+    done = stage.collector.command("kill", name, "--state-dir", state_dir, "--json")
+    took_s = time.monotonic() - started - idle_s
+    assert done.stdout, done.stderr
+    return took_s, json.loads(done.stdout)
+
+
+def _known(stage: Stage) -> set[str]:
+    runs = stage.collector.ask("runs")
+    held = stage.collector.ask("who", "--target", "api")
+    return {row["run_id"] for row in runs} | {row.get("lease_id", "") for row in held}
