@@ -66,7 +66,7 @@ def test_a_query_says_what_it_reads() -> None:
         ("(WITH a AS (SELECT 1) TABLE a) UNION (TABLE a)", {"a"}),
     ],
 )
-def test_names_of_common_tables_are_no_relations(text: str, relations: set[str]) -> None:
+def test_names_of_with_queries_are_no_relations(text: str, relations: set[str]) -> None:
     """A WITH query's name hides a relation exactly where the server would see it."""
     assert {each.name for each in _one(text).reads} == relations
 
