@@ -13,7 +13,7 @@ from agent.model.verdict import Allow, Verdict
 from agent.protocols.postgres.answers import NAME, Refusal
 from agent.protocols.postgres.names import NotYet, Portal, Prepared
 from agent.protocols.postgres.recording import as_recorded, bound_values, operation_of, prepare
-from agent.protocols.postgres.refusing import of_deny, of_pinned, of_record_failed
+from agent.protocols.postgres.refusing import of_deny, of_names, of_pinned, of_record_failed
 from agent.protocols.postgres.releasing import Releasing
 from agent.protocols.postgres.sql import CLASSIFY_BYTES_MAX, touches_pinned
 from agent.protocols.postgres.state import STOPS
@@ -77,6 +77,9 @@ class Deciding(Releasing):
             self._judge_call(step)
         else:
             if kind == BIND:
+                if self._portals.is_full():
+                    self._refuse_bind(step)
+                    return
                 self._bind(step)
             elif kind == CLOSE:
                 names = self._statements if step.statement else self._portals
@@ -115,6 +118,9 @@ class Deciding(Releasing):
         prepared = step.prepared = prepare(step.text, classified, statements)
         attributes = (("message", "parse"),) if step.kind == PARSE else ()
         operation = operation_of(self._context.new_operation_id(), prepared, attributes)
+        if self._statements.is_full() and (step.kind == PARSE or _prepares(statements)):
+            self._refuse_now(step, operation, of_names())
+            return
         for statement in statements:
             pinned = touches_pinned(statement, read_only=self._read_only)
             if pinned:
@@ -139,6 +145,11 @@ class Deciding(Releasing):
         portal = Portal(self._find_statement(bind.statement), bound_values(bind))
         step.bind = None
         step.change = self._portals.change(bind.portal, portal, self._segment)
+
+    def _refuse_bind(self, step: Step) -> None:
+        self._new.popleft()
+        operation = Operation(self._context.new_operation_id(), NAME, "BIND", "", ())
+        self._refuse_now(step, operation, of_names())
 
     def _judge_execute(self, step: Step) -> None:
         portal = self._portals.find(step.name, self._segment)
@@ -248,3 +259,7 @@ class Deciding(Releasing):
         self._drop_waiting(of_record_failed().status)
         before.extend(self._decided)
         self._decided = before
+
+
+def _prepares(statements: tuple[Statement, ...]) -> bool:
+    return any(statement.kind == "PREPARE" for statement in statements)

@@ -34,7 +34,7 @@ class Downflow:
         if self._scrubber is None:
             return piece
         self._stream = self._scrubber.stream()
-        return self._stream.feed(piece)
+        return self._stream.feed(piece, last=not left)
 
     def go_on(self, piece: bytes) -> bytes:
         """Return the next piece of it: at most `left` bytes."""

@@ -8,15 +8,28 @@ server runs none after one that failed. So a name that was changed in the same s
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from agent.model.sql import Classified, Statement
 
-Value = TypeVar("Value")
+NAMES_MAX = 8_192  # of one kind in one session → 54000
+NAMES_BYTES_MAX = 64 * 1024 * 1024  # of texts and values that they stand for → 54000
 
 
 class NotYet(Exception):
     """The name's meaning depends on an answer that did not come yet."""
+
+
+class Weighed(Protocol):
+    """What a name stands for."""
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds."""
+        ...
+
+
+Value = TypeVar("Value", bound=Weighed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,11 @@ class Prepared:
     wild: bool  # it may change what names stand for
     returns_rows: bool
 
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds."""
+        return len(self.text) + len(self.shown)
+
 
 @dataclass(slots=True)
 class Portal:
@@ -41,6 +59,11 @@ class Portal:
     prepared: Prepared | None  # None: nobody knows what it runs
     values: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     rows: int = 0
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds, its statement apart."""
+        return sum(len(value) for _, value in self.values)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,11 +87,16 @@ class Change(Generic[Value]):
 class Names(Generic[Value]):
     """The names of one kind."""
 
-    __slots__ = ("_pending", "_settled")
+    __slots__ = ("_pending", "_settled", "weight")
 
     def __init__(self) -> None:
         self._settled: dict[bytes, Value] = {}
         self._pending: dict[bytes, deque[Change[Value]]] = {}
+        self.weight = 0  # of all that is settled
+
+    def is_full(self) -> bool:
+        """Whether there may be no more names."""
+        return len(self) >= NAMES_MAX or self.weight >= NAMES_BYTES_MAX
 
     def change(self, name: bytes, value: Value | None, segment: int) -> Change[Value]:
         """Note a change that is asked for; None removes the name."""
@@ -99,18 +127,22 @@ class Names(Generic[Value]):
         """See Change.drop. The unnamed is removed before it is made anew."""
         self._forget(change)
         if tried and not change.name:
-            self._settled.pop(b"", None)
+            self.set(b"", None)
 
     def set(self, name: bytes, value: Value | None) -> None:
         """Change a name that is not pending."""
-        if value is None:
-            self._settled.pop(name, None)
-        else:
-            self._settled[name] = value
+        settled = self._settled
+        before = settled.pop(name, None)
+        if before is not None:
+            self.weight -= before.weight
+        if value is not None:
+            settled[name] = value
+            self.weight += value.weight
 
     def clear(self) -> None:
         """All that is settled is gone."""
         self._settled.clear()
+        self.weight = 0
 
     def named(self) -> list[Value]:
         """Return what all names but the empty one stand for, or may stand for soon."""

@@ -38,6 +38,15 @@ def of_record_failed() -> Refusal:
     return Refusal(Reason.RECORD_FAILED, "the operation could not be recorded, so it was not sent")
 
 
+def of_names() -> Refusal:
+    """Return the refusal of one prepared statement or portal too many."""
+    return Refusal(
+        Reason.LIMIT_EXCEEDED,
+        "the session has too many prepared statements or portals, or too much text in them",
+        next_step="Close or DEALLOCATE those that are not needed any more.",
+    )
+
+
 def of_rows(rule: str, most: int) -> Refusal:
     """Return the refusal of a result with more rows than a rule allows."""
     return Refusal(

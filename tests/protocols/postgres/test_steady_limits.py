@@ -1,5 +1,7 @@
 """Row limits, in order and undone on both sides; bounds on what is held."""
 
+import pytest
+
 from agent.model.reason import Reason
 from agent.model.sql import Effect
 from agent.protocols.postgres.refusing import FAILING_PARSE_WIRE, FAILING_QUERY_WIRE
@@ -10,6 +12,7 @@ from tests.protocols.postgres.steady_rig import (
     Answers,
     Play,
     bind,
+    close,
     copy_data,
     describe,
     execute,
@@ -19,6 +22,7 @@ from tests.protocols.postgres.steady_rig import (
 )
 from tests.protocols.postgres.steady_words import (
     BOUND,
+    CLOSED,
     COPY_OUT,
     NO_DATA,
     PARSED,
@@ -168,3 +172,27 @@ def test_a_text_past_the_classifiers_bound_is_unknown() -> None:
     play.loop(query("x" * (CLASSIFY_BYTES_MAX + 1)))
     assert asked == [CLASSIFY_BYTES_MAX]
     assert Effect.UNKNOWN in play.judged[-1].statements[0].effects
+
+
+def test_one_name_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse, PREPARE and Bind: 54000, nothing upstream, and Close makes room."""
+    monkeypatch.setattr("agent.protocols.postgres.names.NAMES_MAX", 1)
+    play = Play(Answers())
+    play.loop(parse("SELECT 1", "a") + SYNC)
+    play.server(PARSED + ready())
+    play.take_up()
+    play.take_down()
+    for asked in (parse("SELECT 2", "b") + SYNC, query("PREPARE c AS SELECT 3")):
+        play.loop(asked)
+        assert play.take_up() == b""
+        assert report(play.down)["C"] == "54000"
+        assert kinds(play.take_down()) == "EZ"
+    play.loop(bind(name="a") + bind(name="a", portal="p") + SYNC)
+    assert play.take_up() == bind(name="a") + FAILING_PARSE_WIRE + SYNC
+    play.server(BOUND + error("42601") + ready())
+    play.loop(close("a") + SYNC)
+    play.server(CLOSED + ready())
+    play.take_up()
+    play.loop(parse("SELECT 2", "b") + SYNC)
+    assert play.take_up() == parse("SELECT 2", "b") + SYNC
+    play.check()

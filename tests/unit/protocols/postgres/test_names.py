@@ -2,13 +2,24 @@
 
 import pytest
 
-from agent.protocols.postgres.names import Names, NotYet
+from agent.protocols.postgres.names import NAMES_BYTES_MAX, NAMES_MAX, Names, NotYet
+
+
+class Text(str):
+    """What a name stands for here."""
+
+    __slots__ = ()
+
+    @property
+    def weight(self) -> int:
+        """As long as it is."""
+        return len(self)
 
 
 def test_a_pending_name_is_sure_in_its_segment_alone() -> None:
     """What asks for it in the same segment gets it; a later segment waits for the answer."""
-    names: Names[str] = Names()
-    change = names.change(b"a", "new", 1)
+    names: Names[Text] = Names()
+    change = names.change(b"a", Text("new"), 1)
     assert names.find(b"a", 1) == "new"
     with pytest.raises(NotYet):
         names.find(b"a", 2)
@@ -18,23 +29,23 @@ def test_a_pending_name_is_sure_in_its_segment_alone() -> None:
 
 def test_a_change_that_failed_leaves_the_name_as_it_was() -> None:
     """Unless it is the unnamed, which servers remove before they make it anew."""
-    names: Names[str] = Names()
+    names: Names[Text] = Names()
     for name in (b"a", b""):
-        names.set(name, "old")
-        names.change(name, "new", 1).drop(tried=True)
+        names.set(name, Text("old"))
+        names.change(name, Text("new"), 1).drop(tried=True)
     assert names.find(b"a", 2) == "old"
     assert names.find(b"", 2) is None
-    names.set(b"", "old")
-    names.change(b"", "new", 1).drop(tried=False)
+    names.set(b"", Text("old"))
+    names.change(b"", Text("new"), 1).drop(tried=False)
     assert names.find(b"", 2) == "old"
 
 
 def test_the_last_of_several_changes_counts() -> None:
     """Made, removed and made again in one segment; what is dropped in between does not matter."""
-    names: Names[str] = Names()
-    first = names.change(b"a", "1", 1)
+    names: Names[Text] = Names()
+    first = names.change(b"a", Text("1"), 1)
     second = names.change(b"a", None, 1)
-    third = names.change(b"a", "3", 1)
+    third = names.change(b"a", Text("3"), 1)
     assert names.find(b"a", 1) == "3"
     first.settle()
     third.drop(tried=False)
@@ -46,11 +57,37 @@ def test_the_last_of_several_changes_counts() -> None:
 
 def test_what_any_name_may_stand_for() -> None:
     """Settled and pending, the unnamed left out."""
-    names: Names[str] = Names()
-    names.set(b"", "unnamed")
-    names.set(b"a", "settled")
-    names.change(b"b", "pending", 1)
+    names: Names[Text] = Names()
+    names.set(b"", Text("unnamed"))
+    names.set(b"a", Text("settled"))
+    names.change(b"b", Text("pending"), 1)
     names.change(b"a", None, 1)
     assert sorted(names.named()) == ["pending", "settled"]
     names.clear()
     assert names.named() == ["pending"]
+
+
+def test_names_are_bounded_in_number() -> None:
+    """One below the bound there is room for one more; at it there is none."""
+    names: Names[Text] = Names()
+    for number in range(NAMES_MAX - 1):
+        names.set(b"%d" % number, Text(""))
+    assert not names.is_full()
+    pending = names.change(b"last", Text(""), 1)
+    assert names.is_full()
+    pending.drop(tried=True)
+    assert not names.is_full()
+
+
+def test_names_are_bounded_in_bytes() -> None:
+    """What is replaced, removed or cleared does not count any more."""
+    names: Names[Text] = Names()
+    names.set(b"a", Text("x" * (NAMES_BYTES_MAX - 1)))
+    assert not names.is_full()
+    names.set(b"b", Text("x"))
+    assert names.is_full()
+    names.set(b"b", Text(""))
+    assert not names.is_full()
+    names.set(b"b", Text("x"))
+    names.clear()
+    assert names.weight == 0
