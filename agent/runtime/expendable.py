@@ -10,6 +10,7 @@ travels in a memory file.
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -25,6 +26,7 @@ ANSWER_BYTES_MAX = 128 << 10  # a longer answer counts as none
 WORK_SECONDS_MAX = 3.0  # wall clock of one request, then the hand is killed
 MEMORY_BYTES_MAX = 1 << 30  # of address space
 STACK_BYTES_MAX = 64 << 20  # where the hard limit allows it
+GARBAGE_THRESHOLD = 200_000  # objects made and not freed before the collector looks
 _INLINE, _FILE = b"\0", b"\1"
 _ANSWER, _NONE = b"\0", b"\1"
 
@@ -111,6 +113,8 @@ def _alone(sock: socket.socket, name: str) -> None:
     _limit(resource.RLIMIT_AS, MEMORY_BYTES_MAX)
     _limit(resource.RLIMIT_STACK, STACK_BYTES_MAX)
     _limit(resource.RLIMIT_FSIZE, 0)
+    gc.freeze()  # the caller's objects live on; and a large text makes many at once
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
 
 
 def _limit(which: int, most: int) -> None:
