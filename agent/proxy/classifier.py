@@ -17,6 +17,7 @@ from agent.runtime import expendable
 KEPT_MAX = 8_192  # texts; the least recently used goes
 KEPT_CHARACTERS_MAX = 16 << 20  # of all kept texts together
 KEPT_TEXT_CHARACTERS_MAX = 256 << 10  # a longer text is classified each time
+SHORT_TEXT_CHARACTERS_MAX = 16 << 10  # a longer text waits behind other long ones only
 WAITING_MAX = 1_024  # texts that wait for the process; one more is UNKNOWN
 NORMALIZED_CHARACTERS_MAX = 32 << 10  # a longer one is cut, and says so
 CRASHED = "the parser gave up on this text (too deep, too slow or too large)"
@@ -55,55 +56,42 @@ def start(dialects: Mapping[str, Callable[[str], Classified]]) -> expendable.Exp
     return expendable.start(work, "lw-classifier")
 
 
-class Classifier:
-    """One worker's, used on its event loop alone."""
+class _Lane:
+    """One process, and the texts that wait for it: one is asked at a time."""
 
-    def __init__(self, process: expendable.Expendable, on_gone: Callable[[], None]) -> None:
-        """on_gone is called when the keeper ends: nothing can be classified any more."""
+    def __init__(
+        self,
+        process: expendable.Expendable,
+        on_answer: Callable[[Ask, Classified], None],
+        on_gone: Callable[[], None],
+    ) -> None:
         self._process = process
+        self._on_answer = on_answer
         self._on_gone = on_gone
-        self._kept: collections.OrderedDict[Ask, Classified] = collections.OrderedDict()
-        self._kept_characters = 0
-        self._waiting: collections.OrderedDict[Ask, list[Callable[[Classified], None]]] = (
-            collections.OrderedDict()
-        )
+        self._waiting: collections.deque[Ask] = collections.deque()
         self._asked: Ask | None = None
         self._gone = False
         asyncio.get_running_loop().add_reader(process.sock.fileno(), self._answered)
 
-    def known(self, dialect: str, text: str) -> Classified | None:
-        """Return what is remembered of a text."""
-        ask = (dialect, text)
-        found = self._kept.get(ask)
-        if found is not None:
-            self._kept.move_to_end(ask)
-        return found
+    @property
+    def gone(self) -> bool:
+        """Whether the keeper ended."""
+        return self._gone
 
-    def classify(self, dialect: str, text: str, then: Callable[[Classified], None]) -> None:
-        """Ask, and call back once: on a later turn of the event loop, or at once when refused."""
-        ask = (dialect, text)
-        waiters = self._waiting.get(ask)
-        if waiters is not None:
-            waiters.append(then)
-        elif self._gone or len(text) > expendable.REQUEST_BYTES_MAX // 4:
-            then(unknown(CRASHED))
-        elif len(self._waiting) >= WAITING_MAX:
-            then(unknown(BUSY))
-        else:
-            self._waiting[ask] = [then]
-            self._next()
+    def add(self, ask: Ask) -> None:
+        """Have one more classified."""
+        self._waiting.append(ask)
+        self._next()
 
     def close(self) -> None:
         """End the process."""
-        if not self._gone:
-            self._gone = True
-            asyncio.get_running_loop().remove_reader(self._process.sock.fileno())
+        self._leave()
         self._process.close()
 
     def _next(self) -> None:
         if self._asked is not None or not self._waiting:
             return
-        self._asked = next(iter(self._waiting))
+        self._asked = self._waiting.popleft()
         dialect, text = self._asked
         try:
             self._process.ask(b"%b\0%b" % (dialect.encode(), text.encode()))
@@ -118,18 +106,78 @@ class Classifier:
         except OSError:
             self._lost()
             return
-        if self._asked is None:
+        ask, self._asked = self._asked, None
+        if ask is None:
             logger.warning("a classifier process died with nothing to do; there is a new one")
             return
-        ask, self._asked = self._asked, None
         if answer is None:
             logger.warning("a classifier process died over a text of %d characters", len(ask[1]))
-            classified = unknown(CRASHED)
+        self._next()
+        self._on_answer(ask, unknown(CRASHED) if answer is None else _decode(answer))
+
+    def _lost(self) -> None:
+        """The keeper is gone: whoever waits hears the worst, and the worker ends."""
+        asks = [*([] if self._asked is None else [self._asked]), *self._waiting]
+        self._asked = None
+        self._waiting.clear()
+        self._leave()
+        for ask in asks:
+            self._on_answer(ask, unknown(CRASHED))
+        self._on_gone()
+
+    def _leave(self) -> None:
+        if not self._gone:
+            self._gone = True
+            asyncio.get_running_loop().remove_reader(self._process.sock.fileno())
+
+
+class Classifier:
+    """One worker's, used on its event loop alone. Long texts have a process of their own."""
+
+    def __init__(
+        self,
+        short: expendable.Expendable,
+        long: expendable.Expendable,
+        on_gone: Callable[[], None],
+    ) -> None:
+        """on_gone is called when a keeper ends: nothing can be classified any more."""
+        self._short = _Lane(short, self._answered, on_gone)
+        self._long = _Lane(long, self._answered, on_gone)
+        self._kept: collections.OrderedDict[Ask, Classified] = collections.OrderedDict()
+        self._kept_characters = 0
+        self._waiting: dict[Ask, list[Callable[[Classified], None]]] = {}
+
+    def known(self, dialect: str, text: str) -> Classified | None:
+        """Return what is remembered of a text."""
+        ask = (dialect, text)
+        found = self._kept.get(ask)
+        if found is not None:
+            self._kept.move_to_end(ask)
+        return found
+
+    def classify(self, dialect: str, text: str, then: Callable[[Classified], None]) -> None:
+        """Ask, and call back once: on a later turn of the event loop, or at once when refused."""
+        ask = (dialect, text)
+        lane = self._short if len(text) <= SHORT_TEXT_CHARACTERS_MAX else self._long
+        waiters = self._waiting.get(ask)
+        if waiters is not None:
+            waiters.append(then)
+        elif lane.gone or len(text) > expendable.REQUEST_BYTES_MAX // 4:
+            then(unknown(CRASHED))
+        elif len(self._waiting) >= WAITING_MAX:
+            then(unknown(BUSY))
         else:
-            classified = _decode(answer)
+            self._waiting[ask] = [then]
+            lane.add(ask)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._short.close()
+        self._long.close()
+
+    def _answered(self, ask: Ask, classified: Classified) -> None:
         waiters = self._waiting.pop(ask)
         self._keep(ask, classified)
-        self._next()
         for then in waiters:
             then(classified)
 
@@ -142,14 +190,3 @@ class Classifier:
         while len(self._kept) > KEPT_MAX or self._kept_characters > KEPT_CHARACTERS_MAX:
             (_, text), _ = self._kept.popitem(last=False)
             self._kept_characters -= len(text)
-
-    def _lost(self) -> None:
-        """The keeper is gone: whoever waits hears the worst, and the worker ends."""
-        self._gone = True
-        asyncio.get_running_loop().remove_reader(self._process.sock.fileno())
-        waiting, self._waiting = self._waiting, collections.OrderedDict()
-        self._asked = None
-        for waiters in waiting.values():
-            for then in waiters:
-                then(unknown(CRASHED))
-        self._on_gone()

@@ -57,9 +57,8 @@ class Worker:
         descriptors = allow_descriptors()
         self._connections_max = connections_max(descriptors)
         self._idle_max = idle_max(descriptors)
-        self._expendable = classifier.start(
-            {name: spec.classify for name, spec in SPECS.items() if spec.classify is not None}
-        )
+        dialects = {name: spec.classify for name, spec in SPECS.items() if spec.classify}
+        self._expendables = classifier.start(dialects), classifier.start(dialects)
         self._serving: set[asyncio.Task[None]] = set()
         self._draining = False
         self._idle = asyncio.Event()
@@ -74,7 +73,7 @@ class Worker:
             Pool(self._idle_max),
             Dialler(DialRules(frozenset({self._config.proxy_port, self._config.dns_port}))),
             Leaves(peers),
-            classifier.Classifier(self._expendable, self._classifier_gone),
+            classifier.Classifier(*self._expendables, self._classifier_gone),
         )
         self._arrivals = Arrivals(self._services)
         self._acceptor = Acceptor(self._take)

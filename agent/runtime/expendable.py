@@ -23,7 +23,8 @@ from agent.runtime.confine import PR_SET_PDEATHSIG, prctl
 INLINE_BYTES_MAX = 64 << 10  # a longer request goes in a memory file
 REQUEST_BYTES_MAX = 4 << 20  # one byte more is the caller's error
 ANSWER_BYTES_MAX = 128 << 10  # a longer answer counts as none
-WORK_SECONDS_MAX = 3.0  # wall clock of one request, then the hand is killed
+WORK_SECONDS_MAX = 5.0  # of CPU time for one request, then the hand is killed
+WAIT_SECONDS_MAX = 30.0  # and of wall clock
 MEMORY_BYTES_MAX = 1 << 30  # of address space
 STACK_BYTES_MAX = 64 << 20  # where the hard limit allows it
 GARBAGE_THRESHOLD = 200_000  # objects made and not freed before the collector looks
@@ -150,8 +151,10 @@ def _serve(sock: socket.socket, work: Callable[[bytes], bytes]) -> None:
         request = _receive(sock)
         if request is None:
             os._exit(0)
-        signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS_MAX)  # SIGALRM ends a hand
+        signal.setitimer(signal.ITIMER_PROF, WORK_SECONDS_MAX)  # SIGPROF ends a hand
+        signal.setitimer(signal.ITIMER_REAL, WAIT_SECONDS_MAX)  # SIGALRM too
         answer = work(request)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if len(answer) > ANSWER_BYTES_MAX:
             os._exit(71)

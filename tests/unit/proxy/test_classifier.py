@@ -3,17 +3,28 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from agent.model.sql import Classified, Effect, Relation, Statement, unknown
 from agent.proxy import classifier
-from agent.proxy.classifier import BUSY, CRASHED, KEPT_MAX, TOO_MUCH, WAITING_MAX, Classifier
+from agent.proxy.classifier import (
+    BUSY,
+    CRASHED,
+    KEPT_MAX,
+    SHORT_TEXT_CHARACTERS_MAX,
+    TOO_MUCH,
+    WAITING_MAX,
+    Classifier,
+)
 from agent.proxy.texts import Texts
 
 
 def classify(text: str) -> Classified:
     """Read, or die, or say too much."""
+    if text.startswith("wait"):
+        time.sleep(1.0)
     if text.startswith("die"):
         os.kill(os.getpid(), signal.SIGSEGV)
     relation = Relation("", "t" * 100)
@@ -24,7 +35,8 @@ def classify(text: str) -> Classified:
 @asynccontextmanager
 async def running(on_gone: Callable[[], None] = lambda: None) -> AsyncIterator[Classifier]:
     """Yield a classifier of the dialect "x"."""
-    one = Classifier(classifier.start({"x": classify}), on_gone)
+    processes = classifier.start({"x": classify}), classifier.start({"x": classify})
+    one = Classifier(*processes, on_gone)
     yield one
     one.close()
 
@@ -94,8 +106,9 @@ def test_a_lost_keeper_denies() -> None:
     async def scenario() -> None:
         gone: list[bool] = []
         async with running(lambda: gone.append(True)) as one:
-            os.kill(one._process.keeper_pid, signal.SIGKILL)
-            assert await ask(one, "select 1") == unknown(CRASHED)
+            flights = [asked(one, text) for text in ("wait", "select 1")]
+            os.kill(one._short._process.keeper_pid, signal.SIGKILL)
+            assert [await flight for flight in flights] == [unknown(CRASHED)] * 2
             assert gone == [True]
             assert await ask(one, "select 2") == unknown(CRASHED)
 
@@ -117,5 +130,19 @@ def test_a_sessions_answers_keep_their_order() -> None:
             assert told == ["known"]
             await ask(one, "one more, behind them")
             assert told == ["known", "new", "known"]
+
+    asyncio.run(scenario())
+
+
+def test_a_long_text_holds_up_no_short_one() -> None:
+    """A short text, at the limit, is answered while a longer one is still being read."""
+
+    async def scenario() -> None:
+        async with running() as one:
+            long = asked(one, "wait" + "x" * (SHORT_TEXT_CHARACTERS_MAX - 3))
+            short = await ask(one, "y" * SHORT_TEXT_CHARACTERS_MAX)
+            assert short.normalized.startswith("y")
+            assert not long.done()
+            assert (await long).normalized.startswith("wait")
 
     asyncio.run(scenario())
