@@ -96,7 +96,9 @@ class Releasing(Answering):
             self._fence_query(step)
             self._segment_sent, self._segment_pure, self._flushed = False, True, True
         else:
-            if step.kind == EXECUTE and exchange is not None:
+            if step.kind != EXECUTE:
+                self._preparing += 1
+            elif exchange is not None:
                 self._fence_execute(step, exchange)
             self._segment_sent, self._flushed = True, False
         self._up.append(step.wire)

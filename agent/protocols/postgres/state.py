@@ -46,6 +46,7 @@ class State:
         self._read_only = options is not None and options.read_only
         self._out: list[Command] = []
         self._up: list[bytes] = []  # what goes upstream at the end of this turn
+        self._preparing = 0  # how many of them are Parse, Bind, Describe or Close
         self._now = 0
         self._new: deque[Step] = deque()
         self._decided: deque[Step] = deque()
@@ -81,11 +82,19 @@ class State:
             self._out.append(Send(DOWN, self._down.clean(data)))
 
     def _push(self) -> None:
-        """Let go upstream what this turn has for it."""
-        if self._up:
-            data = self._up[0] if len(self._up) == 1 else b"".join(self._up)
-            self._up.clear()
-            self._out.append(Send(UP, data))
+        """Let go upstream what this turn has for it.
+
+        What only prepares a step that is being recorded goes with it: a Bind alone would wake the
+        server once more, and cost a TLS record. The record is answered in any case.
+        """
+        decided = self._decided
+        up = self._up
+        if len(up) == self._preparing and decided and decided[0].stage is Stage.RECORDING:
+            return
+        self._preparing = 0
+        if up:
+            self._out.append(Send(UP, up[0] if len(up) == 1 else b"".join(up)))
+            up.clear()
 
     # operations
 

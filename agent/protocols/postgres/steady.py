@@ -53,7 +53,8 @@ class Steady(Receiving):
                 self._retry_stalled()
                 self._flush_if_waiting()
                 self._hold()
-            self._push()
+            if self._up:
+                self._push()
         return out
 
     def begin(self, now_ns: int) -> Sequence[Command]:
