@@ -1,136 +1,136 @@
-"""`python -m tests.bench.micro_postgres`: the Python work of statements in the PostgreSQL relay.
+"""`python -m tests.bench.micro_postgres`: one PostgreSQL session's Python work, without sockets.
 
-No sockets, no policy, no spool, texts classified before: only the steady half, its commands and
-scrubbing. CPU time, the best of several rounds: on a shared machine the others measure the
-neighbours.
+Relay, driver, recorder and both TLS engines are the real ones; the transports only take bytes.
+`--mode prepared` is what pgbench sends (Bind, Describe, Execute, Sync), `simple` a Query whose
+literal is new each time, `rows` an answer of 64 KiB of small rows.
 """
 
-import itertools
+import argparse
+import asyncio
+import cProfile
+import pstats
 import time
-from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
 
-from agent.model.grant import PostgresOptions
-from agent.model.ids import OperationId, RuleId, SessionId
-from agent.model.verdict import Allow
+from agent.ipc.messages import Durable
+from agent.model.grant import Grant, PostgresOptions, SqlMatch
+from agent.model.ids import LoopName, RuleId
+from agent.model.sql import Classified, Effect
+from agent.model.verdict import Mode
+from agent.policy.compile import Rule
 from agent.protocols.postgres.messages import message
+from agent.protocols.postgres.relay import PostgresRelay
+from agent.protocols.postgres.sql import classify
 from agent.protocols.postgres.steady import Steady
-from agent.wire.commands import Classify, Judge, RecordIntent
-from agent.wire.events import Data, Event, Judged, Recorded, TextClassified
+from agent.proxy.channel import Channel
+from agent.proxy.greeting import new_operation_id
+from agent.proxy.pool import Upstream
 from agent.wire.relay import RelayContext
-from agent.wire.side import Side
-from tests.conformance.conductor import target
-from tests.protocols.postgres.steady_rig import (
-    SYNC,
-    bind,
-    class_of,
-    describe,
-    execute,
-    opened,
-    parse,
-    query,
-    whole,
-)
+from tests.bench.micro_session import Bench
+from tests.protocols.postgres.steady_rig import opened
 
-ROUNDS = 9
-CYCLES = 2000
-BULK_BYTES = 16 << 20
-READ_BYTES = 64 << 10
-ALLOW = Allow(RuleId("loop/0"))
-TEXT = "SELECT abalance FROM pgbench_accounts WHERE aid = $1;"
-SIMPLE = "SELECT abalance FROM pgbench_accounts WHERE aid = 12345;"
-ROWS = message(b"T", b"\0\x01abalance\0" + bytes(18))
-ANSWER = ROWS + message(b"D", b"\0\x01\0\0\0\x05-1234") + message(b"C", b"SELECT 1\0")
-READY = message(b"Z", b"I")
-PARSED, BOUND = b"1\0\0\0\4", b"2\0\0\0\4"
+SQL = "SELECT abalance FROM pgbench_accounts WHERE aid = "
+BIND = message(b"B", b"\0P_0\0\0\0\0\1\0\0\0\x0512345\0\1\0\0")
+ASK = BIND + message(b"D", b"P\0") + message(b"E", b"\0\0\0\0\0") + message(b"S", b"")
+COLUMN = b"abalance\0" + bytes(4) + b"\0\3\0\0\0\x17\0\4\xff\xff\xff\xff\0\0"
+ROW = message(b"D", b"\0\1\0\0\0\1" + b"0")
+HEAD = message(b"T", b"\0\1" + COLUMN)
+TAIL = message(b"C", b"SELECT 1\0") + message(b"Z", b"I")
+ROWS = 4_000
 
 
-def _session() -> Steady:
-    ids = map("{:026d}".format, itertools.count())
-    asked = target("postgres", postgres=PostgresOptions())
-    context = RelayContext(SessionId("S" * 26), asked, lambda: OperationId(next(ids)))
-    return Steady(context, opened())
+class Classes:
+    """A classifier that answers at once, of what it has seen."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Classified] = {}
+
+    def known(self, _: str, text: str) -> Classified:
+        """Return a text's class."""
+        template = text[: len(SQL)]
+        found = self.kept.get(template)
+        if found is None:
+            found = self.kept[template] = classify(text)
+        return found
 
 
-def _give(steady: Steady, event: Event) -> None:
-    events = [event]
-    for each in events:
-        for command in steady.handle(each, 0):
-            if isinstance(command, Judge):
-                events.append(Judged(command.operation.operation_id, ALLOW))
-            elif isinstance(command, RecordIntent):
-                events.append(Recorded(command.operation.operation_id))
-            elif isinstance(command, Classify):
-                events.append(TextClassified(command.text, class_of(command.text)))
+class PostgresBench(Bench):
+    """One session, ready, between two in-memory TLS peers."""
+
+    def begin(self, mode: str) -> None:
+        """Put the relay of this protocol in, and prepare what the mode needs."""
+        driver = self.driver
+        target = replace(
+            driver._target, protocol="postgres", shape=None, postgres=PostgresOptions()
+        )
+        sql = SqlMatch(frozenset({Effect.READ}))
+        rule = Rule(RuleId("job/0"), "allow", Mode.ENFORCE, frozenset(), (), sql)
+        grant = Grant(driver.session.run_id, LoopName("job"), target, "revision", (rule,), 0)
+        driver._grant, driver._target = grant, target
+        driver._intents._target = target
+        driver._texts._classifier = cast("Any", Classes())
+        context = RelayContext(driver.session.session_id, target, new_operation_id)
+        relay = PostgresRelay(context)
+        relay._opening, relay._steady = None, Steady(context, opened())
+        driver._relay = relay
+        driver._upstream = Upstream(cast("Channel", self.up), "192.0.2.1:5432")
+        self.up.owner = self.down.owner = driver
+        self.mode = mode
+        self.number = 0
+        if mode == "prepared":
+            parse = message(b"P", b"P_0\0" + SQL.encode() + b"$1\0\0\0") + message(b"S", b"")
+            self.down.data_received(self.loop_end.write(parse))
+            answer = message(b"1", b"") + message(b"Z", b"I")
+            self.up.data_received(self.server_end.write(answer))
+
+    def next(self) -> None:
+        """Make the next question and its answer."""
+        self.number += 1
+        answer = HEAD + ROW + TAIL
+        if self.mode == "prepared":
+            question, answer = ASK, message(b"2", b"") + answer
+        else:
+            question = message(b"Q", f"{SQL}{10_000 + self.number};\0".encode())
+            if self.mode == "rows":
+                answer = HEAD + ROW * ROWS + TAIL
+        self.request_bytes = self.loop_end.write(question)
+        self.response_bytes = self.server_end.write(answer)
+
+    async def run(self, count: int) -> float:
+        """Return seconds for so many questions (TLS of the far ends not counted)."""
+        spent = 0.0
+        for _ in range(count):
+            self.next()
+            start = time.perf_counter()
+            await self.request()
+            spent += time.perf_counter() - start
+        return spent
 
 
-def _cycle(asked: bytes, answer: bytes, before: tuple[bytes, bytes] | None) -> Callable[[], None]:
-    steady = _session()
-    if before is not None:
-        _give(steady, Data(Side.DOWNSTREAM, before[0]))
-        _give(steady, Data(Side.UPSTREAM, before[1]))
-    down, up = Data(Side.DOWNSTREAM, asked), Data(Side.UPSTREAM, answer)
-
-    def work() -> None:
-        _give(steady, down)
-        _give(steady, up)
-
-    return work
-
-
-def _best(work: Callable[[], None], cycles: int) -> float:
-    """Return the seconds of CPU that one call costs."""
-    best = float("inf")
-    for _ in range(ROUNDS):
-        begun = time.process_time()
-        for _ in range(cycles):
-            work()
-        best = min(best, (time.process_time() - begun) / cycles)
-    return best
-
-
-def _bulk(side: Side, asked: str, before: bytes, one: bytes) -> float:
-    """Return bytes a second of a long result or COPY."""
-    data = one * (BULK_BYTES // len(one))
-    chunks = [Data(side, data[at : at + READ_BYTES]) for at in range(0, len(data), READ_BYTES)]
-    steady = _session()
-    _give(steady, Data(Side.DOWNSTREAM, query(asked)))
-    steady.handle(Data(Side.UPSTREAM, before), 0)
-
-    def work() -> None:
-        for chunk in chunks:
-            steady.handle(chunk, 0)
-
-    return len(data) / _best(work, 1)
-
-
-def main() -> None:
-    """Measure and print."""
-    prepared = bind("12345", name="P0_1") + describe() + execute() + SYNC
-    made = (parse(TEXT, "P0_1") + SYNC, PARSED + READY)
-    transactions = {
-        "pgbench -S, simple": _cycle(query(SIMPLE), ANSWER + READY, None),
-        "pgbench -S, extended": _cycle(
-            whole(TEXT, "12345") + SYNC, PARSED + BOUND + ANSWER + READY, None
-        ),
-        "pgbench -S, prepared": _cycle(prepared, BOUND + ANSWER + READY, made),
-    }
-    for name, work in transactions.items():
-        work()
-        print(f"{name:40} {_best(work, CYCLES) * 1e6:8.1f} µs a transaction")
-    for size in (20, 100, 1000, 100_000):
-        row = message(b"D", b"\0\x01" + size.to_bytes(4, "big") + b"x" * size)
-        rate = _bulk(Side.UPSTREAM, SIMPLE, ROWS, row)
-        print(f"{f'rows of {size} bytes':40} {rate / 1e6:8.0f} MB/s")
-    line = b"12345\tabcdefgh\t\\N\t2024-01-01 00:00:00\t50%\n"
-    bulk = {
-        "COPY out, lines of 45 bytes with \\ and %": ("COPY t TO STDOUT", b"H", line, 1),
-        "COPY in, 100 lines a message": ("COPY t FROM STDIN", b"G", line, 100),
-    }
-    for name, (text, kind, data, lines) in bulk.items():
-        side = Side.UPSTREAM if kind == b"H" else Side.DOWNSTREAM
-        rate = _bulk(side, text, message(kind, b"\0\0\0"), message(b"d", data * lines))
-        print(f"{name:40} {rate / 1e6:8.0f} MB/s")
+async def bench(mode: str, count: int, *, profile: bool) -> None:
+    """Run and print."""
+    one = PostgresBench()
+    one.begin(mode)
+    await one.run(10)
+    one.recorder.durable(Durable(one.reporter.last))
+    profiler = cProfile.Profile() if profile else None
+    if profiler:
+        profiler.enable()
+    batches = [await one.run(count // 100) for _ in range(100)]
+    if profiler:
+        profiler.disable()
+        pstats.Stats(profiler).sort_stats("tottime").print_stats(60)
+    assert one.driver.session.operations == count // 100 * 100 + 10, one.driver.session
+    best, middle = min(batches), sorted(batches)[50]
+    scale = 1e6 / (count // 100)
+    print(f"{mode}: {best * scale:.1f} us an operation at best, {middle * scale:.1f} median")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--mode", choices=("prepared", "simple", "rows"), default="prepared")
+    parser.add_argument("--profile", action="store_true")
+    arguments = parser.parse_args()
+    asyncio.run(bench(arguments.mode, arguments.count, profile=arguments.profile))
