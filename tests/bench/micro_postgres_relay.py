@@ -1,4 +1,4 @@
-"""`python -m tests.bench.micro_postgres_relay`: the Python work of statements in the PostgreSQL relay.
+"""`python -m tests.bench.micro_postgres_relay`: the Python work of a statement in the relay.
 
 No sockets, no policy, no spool, texts classified before: only the steady half, its commands and
 scrubbing. CPU time, the best of several rounds: on a shared machine the others measure the

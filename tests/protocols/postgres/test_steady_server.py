@@ -56,7 +56,6 @@ SCRIPTS: dict[str, Script] = {
     "error in execute": [(whole("SELECT 1/0") + whole("SELECT 3") + SYNC + SYNC, 2)],
     "error in describe": [(describe("nobody", "S") + whole("SELECT 3") + SYNC, 1)],
     "error at sync": [
-        (query("CREATE TEMP TABLE q (x int UNIQUE DEFERRABLE INITIALLY DEFERRED)"), 1),
         (whole("INSERT INTO q VALUES (1)") + whole("INSERT INTO q VALUES (1)") + SYNC, 1),
         (query("SELECT count(*) FROM q"), 1),
     ],
@@ -106,6 +105,7 @@ SMALL = sorted(set(SCRIPTS) - {"large rows", "many rows"})
 def server() -> Iterator[Path]:
     """Run a server for all tests here; its Unix socket."""
     with postgres_server(Authority(), address="") as running:
+        running.ask("CREATE TABLE q (x int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
         yield running.folder / ".s.PGSQL.5432"
 
 
