@@ -23,7 +23,7 @@ from agent.policy import sql_words as words
 from agent.policy.sql import Facts, Matcher, Names
 
 CACHED_VERDICTS_MAX = 1_024  # per grant; the least recently used goes
-CACHED_TEXT_CHARACTERS_MAX = 2_048  # longer texts are decided, not remembered
+CACHED_STATEMENTS_MAX = 16  # texts with more are decided, not remembered
 STATEMENTS_MAX = 1_000  # of one text; more are refused
 DEFAULT_DENY = RuleId("default-deny")
 # spaces, semicolons and comments: what any server takes for nothing
@@ -65,21 +65,23 @@ class SqlEvaluator:
         self._deny = tuple(one for one in matchers if one.rule.effect == "deny")
         enforced = [one for one in matchers if one.rule.mode is Mode.ENFORCE]
         self._literals = _strictest([one.match.literals for one in enforced])
-        self._cache: collections.OrderedDict[str, tuple[tuple[Statement, ...], Verdict]] = (
+        # by identity: who classifies gives the same object for the same statements, and the object
+        # is kept here, so that no other can have its place
+        self._cache: collections.OrderedDict[int, tuple[tuple[Statement, ...], Verdict]] = (
             collections.OrderedDict()
         )
 
     def evaluate(self, operation: Operation) -> Verdict:
         """Decide an operation of the grant's protocol."""
-        text = operation.resource
-        known = self._cache.get(text)
-        # the same text may be classified anew: known now, or not any more
-        if known is not None and known[0] == operation.statements:
-            self._cache.move_to_end(text)
+        statements = operation.statements
+        key = id(statements)
+        known = self._cache.get(key)
+        if known is not None:
+            self._cache.move_to_end(key)
             return known[1]
-        verdict = self.explain(text, operation.statements).verdict
-        if len(text) <= CACHED_TEXT_CHARACTERS_MAX:
-            self._cache[text] = (operation.statements, verdict)
+        verdict = self.explain(operation.resource, statements).verdict
+        if 0 < len(statements) <= CACHED_STATEMENTS_MAX:  # without any, the text decides
+            self._cache[key] = (statements, verdict)
             if len(self._cache) > CACHED_VERDICTS_MAX:
                 self._cache.popitem(last=False)
         return verdict

@@ -1,18 +1,21 @@
 """What a query's text does: from memory, or asked of a process that may crash over it.
 
-The same text has the same class, whoever sends it, so what was classified is kept. A text over
-which the process died, or that is past a bound, is UNKNOWN: the most dangerous class.
+The same text has the same class, whoever sends it, so what was classified is kept; where a
+dialect says so, once for all texts that differ in values only. A text over which the process
+died, or that is past a bound, is UNKNOWN: the most dangerous class.
 """
 
 import asyncio
 import collections
 import logging
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from agent.model.sql import Classified, unknown
 from agent.runtime import expendable
+from agent.wire.relay import Kinship
 
 KEPT_MAX = 8_192  # texts; the least recently used goes
 KEPT_CHARACTERS_MAX = 16 << 20  # of all kept texts together
@@ -24,6 +27,7 @@ CRASHED = "the parser gave up on this text (too deep, too slow or too large)"
 TOO_MUCH = "it has more statements and names than can be decided at once"
 BUSY = "too many texts wait to be classified; try again"
 
+NO_KINSHIPS: Mapping[str, Kinship] = MappingProxyType({})
 logger = logging.getLogger(__name__)
 Ask = tuple[str, str]  # dialect, text
 _decode = msgspec.msgpack.Decoder(Classified).decode
@@ -139,8 +143,13 @@ class Classifier:
         short: expendable.Expendable,
         long: expendable.Expendable,
         on_gone: Callable[[], None],
+        kinships: Mapping[str, Kinship] = NO_KINSHIPS,
     ) -> None:
-        """on_gone is called when a keeper ends: nothing can be classified any more."""
+        """on_gone is called when a keeper ends: nothing can be classified any more.
+
+        kinships: of dialects that have one.
+        """
+        self._kinships = kinships
         self._short = _Lane(short, self._answered, on_gone)
         self._long = _Lane(long, self._answered, on_gone)
         self._kept: collections.OrderedDict[Ask, Classified] = collections.OrderedDict()
@@ -151,6 +160,13 @@ class Classifier:
         """Return what is remembered of a text."""
         ask = (dialect, text)
         found = self._kept.get(ask)
+        if found is None:
+            kinship = self._kinships.get(dialect)
+            key = None if kinship is None else kinship.kin(text)
+            if key is None:
+                return None
+            ask = (dialect, key)
+            found = self._kept.get(ask)
         if found is not None:
             self._kept.move_to_end(ask)
         return found
@@ -182,8 +198,11 @@ class Classifier:
             then(classified)
 
     def _keep(self, ask: Ask, classified: Classified) -> None:
+        kinship = self._kinships.get(ask[0])
+        if kinship is not None and kinship.is_shared(classified):
+            ask = (ask[0], kinship.kin(ask[1]) or ask[1])
         size = len(ask[1])
-        if size > KEPT_TEXT_CHARACTERS_MAX:
+        if size > KEPT_TEXT_CHARACTERS_MAX or ask in self._kept:
             return
         self._kept[ask] = classified
         self._kept_characters += size

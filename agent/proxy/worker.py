@@ -58,6 +58,7 @@ class Worker:
         self._connections_max = connections_max(descriptors)
         self._idle_max = idle_max(descriptors)
         dialects = {name: spec.classify for name, spec in SPECS.items() if spec.classify}
+        self._kinships = {name: spec.kinship for name, spec in SPECS.items() if spec.kinship}
         self._expendables = classifier.start(dialects), classifier.start(dialects)
         self._serving: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -73,7 +74,7 @@ class Worker:
             Pool(self._idle_max),
             Dialler(DialRules(frozenset({self._config.proxy_port, self._config.dns_port}))),
             Leaves(peers),
-            classifier.Classifier(*self._expendables, self._classifier_gone),
+            classifier.Classifier(*self._expendables, self._classifier_gone, self._kinships),
         )
         self._arrivals = Arrivals(self._services)
         self._acceptor = Acceptor(self._take)

@@ -43,6 +43,18 @@ class Relay(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Kinship:
+    """Which texts have the class of another one; both are pure and quick.
+
+    kin: a key with a NUL in it, None when the text is like no other. is_shared: whether a class
+    holds for all texts of one key.
+    """
+
+    kin: Callable[[str], str | None]
+    is_shared: Callable[[Classified], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class ProtocolSpec:
     """What a protocol folder exports as SPEC."""
 
@@ -53,3 +65,4 @@ class ProtocolSpec:
     alpn_required: bool = False
     in_band_tls: bool = False  # first bytes that are no ClientHello go to the relay as they are
     classify: Callable[[str], Classified] | None = None  # pure, may crash: run in a child process
+    kinship: Kinship | None = None  # None: each text is classified for itself

@@ -14,11 +14,10 @@ from dataclasses import replace
 from typing import Any, cast
 
 from agent.ipc.messages import Durable
-from agent.model.grant import Grant, PostgresOptions, SqlMatch
+from agent.model.grant import Grant, PostgresOptions, Rule, SqlMatch
 from agent.model.ids import LoopName, RuleId
 from agent.model.sql import Classified, Effect
 from agent.model.verdict import Mode
-from agent.policy.compile import Rule
 from agent.protocols.postgres.messages import message
 from agent.protocols.postgres.relay import PostgresRelay
 from agent.protocols.postgres.sql import classify

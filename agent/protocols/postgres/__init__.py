@@ -3,8 +3,8 @@
 from agent.model.credential import Shape
 from agent.protocols.postgres.answers import NAME
 from agent.protocols.postgres.relay import PostgresRelay
-from agent.protocols.postgres.sql import classify
-from agent.wire.relay import ProtocolSpec
+from agent.protocols.postgres.sql import classify, is_shared, kin
+from agent.wire.relay import Kinship, ProtocolSpec
 
 SPEC = ProtocolSpec(
     name=NAME,
@@ -14,4 +14,5 @@ SPEC = ProtocolSpec(
     alpn_required=True,
     in_band_tls=True,
     classify=classify,
+    kinship=Kinship(kin, is_shared),
 )

@@ -14,7 +14,7 @@ from agent.model.sql import Column, Effect, Relation, Statement
 from agent.model.verdict import Allow, Deny, Literals
 from agent.policy.evaluate import evaluate, evaluator_of
 from agent.policy.evaluate_sql import (
-    CACHED_TEXT_CHARACTERS_MAX,
+    CACHED_STATEMENTS_MAX,
     CACHED_VERDICTS_MAX,
     DEFAULT_DENY,
     STATEMENTS_MAX,
@@ -406,7 +406,7 @@ def test_rules_that_are_not_enforced_never_decide(mode: str) -> None:
 
 
 def test_the_cache_is_bounded_and_changes_no_answer() -> None:
-    """The limit's worth of texts stay; the same text with other statements is decided anew."""
+    """The limit's worth of statements stay; the same text with other ones is decided anew."""
     evaluator = evaluator_of(grant(READ))
     assert isinstance(evaluator, SqlEvaluator)
     for number in range(CACHED_VERDICTS_MAX + 1):
@@ -418,10 +418,13 @@ def test_the_cache_is_bounded_and_changes_no_answer() -> None:
     assert len(evaluator._cache) == CACHED_VERDICTS_MAX
     assert isinstance(evaluator.evaluate(operation(DO, text="1")), Deny)
     assert isinstance(evaluator.evaluate(operation(read("a"), text="1")), Allow)
-    for size, kept in ((CACHED_TEXT_CHARACTERS_MAX, True), (CACHED_TEXT_CHARACTERS_MAX + 1, False)):
-        text = "x" * size
-        evaluator.evaluate(operation(read("a"), text=text))
-        assert (text in evaluator._cache) is kept
+    for size, kept in ((CACHED_STATEMENTS_MAX, True), (CACHED_STATEMENTS_MAX + 1, False)):
+        asked = operation(*[read("a")] * size)
+        evaluator.evaluate(asked)
+        assert (id(asked.statements) in evaluator._cache) is kept
+    nothing = operation(text=";")
+    assert isinstance(evaluator.evaluate(nothing), Allow)
+    assert isinstance(evaluator.evaluate(operation(text="x")), Deny)
 
 
 NAMES = st.sampled_from(["a", "b", "public.a", "audit.a", "audit.b"])

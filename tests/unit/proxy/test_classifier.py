@@ -19,6 +19,7 @@ from agent.proxy.classifier import (
     Classifier,
 )
 from agent.proxy.texts import Texts
+from agent.wire.relay import Kinship
 
 
 def classify(text: str) -> Classified:
@@ -33,10 +34,13 @@ def classify(text: str) -> Classified:
 
 
 @asynccontextmanager
-async def running(on_gone: Callable[[], None] = lambda: None) -> AsyncIterator[Classifier]:
+async def running(
+    on_gone: Callable[[], None] = lambda: None, kinship: Kinship | None = None
+) -> AsyncIterator[Classifier]:
     """Yield a classifier of the dialect "x"."""
     processes = classifier.start({"x": classify}), classifier.start({"x": classify})
-    one = Classifier(*processes, on_gone)
+    kinships = {} if kinship is None else {"x": kinship}
+    one = Classifier(*processes, on_gone, kinships)
     yield one
     one.close()
 
@@ -64,6 +68,29 @@ def test_a_text_is_classified_once() -> None:
             assert first.statements[0].effects == {Effect.READ}
             assert one.known("x", "select 1") is first
             assert one.known("y", "select 1") is None
+
+    asyncio.run(scenario())
+
+
+def test_kin_is_classified_once() -> None:
+    """A text with the key of another one has its class at once, if that class is shared."""
+
+    def kin(text: str) -> str | None:
+        return text.rstrip("0123456789") + "\0" if text[-1].isdigit() else None
+
+    kinship = Kinship(kin, lambda classified: classified.normalized.startswith("select"))
+
+    async def scenario() -> None:
+        async with running(kinship=kinship) as one:
+            first = await ask(one, "select 1")
+            assert one.known("x", "select 2") is first
+            assert one.known("x", "select 1") is first
+            assert one.known("x", "select a") is None
+            await ask(one, "own 1")
+            assert one.known("x", "own 1") is not None
+            assert one.known("x", "own 2") is None
+            await ask(one, "die 1")
+            assert one.known("x", "die 2") is None
 
     asyncio.run(scenario())
 
