@@ -13,7 +13,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from agent.model.ids import LeaseId, LoopName, RunId, TargetName
@@ -114,6 +114,16 @@ class Journal:
         if len(_line(row)) > LINE_BYTES_MAX // 2:  # handle, id and error come later
             raise RowTooLong
         self._write([row])
+
+    def keep_handle(self, lease_id: LeaseId, handle: str) -> None:
+        """Write down what there is to take away while a lease is issued; its state stays.
+
+        Raises:
+            JournalDead: it is not on stable storage.
+        """
+        row = self.rows.get(lease_id)
+        if row is not None:
+            self._write([replace(row, handle=handle)])
 
     def move(self, *steps: Row) -> Row:
         """Write a lease's next rows, one a transition, in one sync if any announces something.

@@ -5,11 +5,13 @@ checked answer or CallFailed.
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
-from agent.broker.journal import ERROR_CHARACTERS_MAX, Row
+from agent.broker.journal import ERROR_CHARACTERS_MAX, JournalDead, Row
 from agent.broker.lease_clock import LeaseClock
 from agent.broker.lease_times import TIME_MAX_MS
 from agent.credentials.discover import providers
@@ -26,8 +28,10 @@ from agent.credentials.spec import (
     Wanted,
 )
 from agent.model.credential import Shape, secrets_of, type_of
+from agent.model.ids import LeaseId
 
 ISSUE_S, RENEW_S, REVOKE_S, CONFIRM_S = 20.0, 20.0, 20.0, 10.0
+RETRY_AFTER_S_MAX = 300.0  # a backend that says "later" is not believed for longer
 CALLS_MAX = 32  # of a kind under way at once; revocations never wait for issues
 CONFIRM_POLLS_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)  # a backend that revokes soon is asked again
 
@@ -45,11 +49,15 @@ class CallFailed(Exception):
         transient: bool = False,
         permanent: bool = False,
         nothing_made: bool = False,
+        gone: bool = False,
+        retry_after_s: float = 0.0,
     ) -> None:
         super().__init__(one_line(text))
         self.transient = transient
         self.permanent = permanent
         self.nothing_made = nothing_made
+        self.gone = gone
+        self.retry_after_ms = int(1000 * max(0.0, min(retry_after_s, RETRY_AFTER_S_MAX)))
 
 
 def one_line(text: str) -> str:
@@ -77,9 +85,16 @@ def wanted_of(row: Row) -> Wanted:
 class Calls:
     """All methods run on the event loop."""
 
-    def __init__(self, client: Client, clock: LeaseClock) -> None:
+    def __init__(
+        self,
+        client: Client,
+        clock: LeaseClock,
+        keep: Callable[[LeaseId, str], None] = lambda *_: None,
+    ) -> None:
+        """Keep writes a handle down while a lease is issued; it raises JournalDead if it can't."""
         self._client = client
         self._clock = clock
+        self._keep = keep
         self._issuing = asyncio.Semaphore(CALLS_MAX)
         self._ending = asyncio.Semaphore(CALLS_MAX)
 
@@ -96,8 +111,9 @@ class Calls:
         """
         provider = self._provider(row.provider)
         now_ms = self._clock.unix_ms()
+        wanted = replace(wanted_of(row), keep=functools.partial(self._kept, row.lease_id))
         issued = await self._call(
-            self._issuing, ISSUE_S, lambda: provider.issue(wanted_of(row), self._client, now_ms)
+            self._issuing, ISSUE_S, lambda: provider.issue(wanted, self._client, now_ms)
         )
         problem = _nonsense(issued, Shape(row.shape), now_ms)
         if problem:
@@ -159,6 +175,14 @@ class Calls:
         )
         return answer is True
 
+    def _kept(self, lease_id: LeaseId, handle: str) -> None:
+        if len(handle) > HANDLE_CHARACTERS_MAX:
+            raise CredentialError("the provider's handle is too long for the journal")
+        try:
+            self._keep(lease_id, handle)
+        except JournalDead as error:
+            raise CredentialError("the lease journal cannot be written") from error
+
     def _provider(self, name: str) -> Provider:
         spec = providers().get(name)
         if spec is None:
@@ -177,6 +201,8 @@ class Calls:
                 transient=error.transient,
                 permanent=error.permanent,
                 nothing_made=error.nothing_made,
+                gone=error.gone,
+                retry_after_s=error.retry_after_s,
             ) from error
         except TimeoutError:
             text = f"the provider did not answer within {within_s:.0f} s"

@@ -177,7 +177,10 @@ class Keeper:
         left_ms = self._cut_ms - self._around.clock.boot_ms()
         logger.warning("lease %s is not renewed: %s", self.row.lease_id, failure)
         self._used = True  # it was wanted: what comes next is not for want of use
-        if left_ms > RENEW_LEFT_MS:
+        if failure.gone:  # it opens nothing any more: the next session takes another
+            self.row = replace(self.row, error=str(failure))
+            self.end(Reason.LEASE_EXPIRED)
+        elif left_ms > RENEW_LEFT_MS:
             self._active(failure.transient, error=str(failure))
         else:
             self.row = replace(self.row, error=str(failure))

@@ -52,7 +52,7 @@ class Leases:
         self._journal = journal
         self._clock = clock or SystemClock()
         self._ledger = Ledger(journal, self._clock, note, alarm)
-        self._calls = Calls(client, self._clock)
+        self._calls = Calls(client, self._clock, journal.keep_handle)
         self.users = LeaseUsers()
         self.users.on_free = self._freed
         self._around = Surroundings(
@@ -305,7 +305,7 @@ class Leases:
             self._keep(row, None)
         if row.run_id not in self._ended:
             count = self._failures.get(key, (0, 0, ""))[0] + 1
-            until_ms = self._clock.boot_ms() + refuse_for_ms(count)
+            until_ms = self._clock.boot_ms() + max(refuse_for_ms(count), failure.retry_after_ms)
             self._failures[key] = (count, until_ms, text)
         return LeaseFailed(text)
 

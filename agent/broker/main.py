@@ -107,7 +107,12 @@ class Broker:
         if journal.bad_lines:
             detail = f"lease journal: {journal.bad_lines} bad lines, kept in leases.quarantine"
             recorder.alarm(Alarm.SPOOL_QUARANTINED, detail)
-        client = BrokerClient(Prepared.systemd, dict(os.environ), config.instance)
+        client = BrokerClient(
+            Prepared.systemd,
+            dict(os.environ),
+            config.instance,
+            lambda text: recorder.alarm(Alarm.USED_ELSEWHERE, text),
+        )
         leases = Leases(journal, client, recorder.note, recorder.alarm, self._cut)
         loops = Loops(policies, recorder, sessions, leases, self._cut)
         ca = self._open_ca()

@@ -75,6 +75,7 @@ class Revocation:
         else:
             state = LeaseState.REVOKE_RETRY
             delay_ms = retry_delay_ms(attempts, self._clock.chance())
+            delay_ms = max(delay_ms, failure.retry_after_ms)
         row = self._ledger.move_away(
             row,
             state,

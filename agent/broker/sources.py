@@ -3,29 +3,47 @@
 import hashlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TypeVar
 
 from agent.broker.files import Untrusted, read_secret
+from agent.broker.http_client import Http
+from agent.broker.shared import Shared
 from agent.broker.sql_client import Session, Sql
-from agent.credentials.spec import SECRET_BYTES_MAX, CredentialError, SqlServer
+from agent.credentials.spec import (
+    SECRET_BYTES_MAX,
+    CredentialError,
+    HttpReply,
+    HttpRequest,
+    Kept,
+    SqlServer,
+)
 from agent.model.secret import Secret
 
 SYSTEMD_CREDENTIALS_MAX = 256
 MACHINE_ID = Path("/etc/machine-id")
+Value = TypeVar("Value")
 
 
 class BrokerClient:
     """Reads files, systemd's credentials and the environment; see `Client`."""
 
     def __init__(
-        self, systemd: Mapping[str, Secret], environment: Mapping[str, str], instance: str = ""
+        self,
+        systemd: Mapping[str, Secret],
+        environment: Mapping[str, str],
+        instance: str = "",
+        alarm: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Systemd holds what `systemd_credentials` read while we were root."""
         self._systemd = systemd
         self._environment = environment
+        self._alarm = alarm
         self._sql = Sql()
+        self._http = Http()
+        self._shared = Shared()
         self.host = host_name(instance)
 
     def random(self, count: int) -> bytes:
@@ -35,6 +53,28 @@ class BrokerClient:
     def sql(self, server: SqlServer, password: Secret) -> AbstractAsyncContextManager[Session]:
         """See Client.sql."""
         return self._sql.session(server, password)
+
+    async def http(self, request: HttpRequest) -> HttpReply:
+        """See Client.http.
+
+        Raises:
+            CredentialError: see there.
+        """
+        return await self._http.request(request)
+
+    async def shared(
+        self, key: str, make: Callable[[Value | None], Awaitable[Kept[Value]]]
+    ) -> Value:
+        """See Client.shared."""
+        return await self._shared.get(key, make)
+
+    def forget(self, key: str, value: object) -> None:
+        """See Client.forget."""
+        self._shared.forget(key, value)
+
+    def alarm(self, text: str) -> None:
+        """See Client.alarm."""
+        self._alarm(text)
 
     async def file(self, path: str) -> Secret:
         """See Client.file.

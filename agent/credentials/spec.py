@@ -15,10 +15,10 @@ CredentialError and nothing else: anything else is taken for a broken answer, an
 shown to nobody.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from agent.model.credential import Credential, Shape
 from agent.model.ids import LeaseId, LoopName, RunId, TargetName
@@ -29,6 +29,10 @@ HANDLE_CHARACTERS_MAX = 1_024
 PROVIDER_ID_CHARACTERS_MAX = 512
 SQL_ROWS_MAX = 1_000  # of one answer
 SQL_CONNECT_S, SQL_STATEMENT_S = 5.0, 10.0
+HTTP_S = 10.0  # from the name's look-up to the answer's last byte
+HTTP_HEADER_BYTES_MAX = 16 << 10  # of an answer
+SHARED_MAX = 256  # values that providers keep between calls; past it the oldest is dropped
+Value = TypeVar("Value")
 
 
 class CredentialError(Exception):
@@ -38,7 +42,8 @@ class CredentialError(Exception):
     a person is told now, not after many failures. nothing_made (of issue): it is certain that
     nothing exists, so that there is nothing to take away; say it only where it is (nothing was
     sent, or the backend said no before it made anything). Of renew, without transient: it can't
-    be renewed any more, and is replaced before its end.
+    be renewed any more, and is replaced before its end; gone: the backend takes it no more, so
+    that it is replaced now. retry_after_s: the backend said when to ask again, at the earliest.
     """
 
     def __init__(
@@ -48,11 +53,15 @@ class CredentialError(Exception):
         transient: bool = False,
         permanent: bool = False,
         nothing_made: bool = False,
+        gone: bool = False,
+        retry_after_s: float = 0.0,
     ) -> None:
         super().__init__(text)
         self.transient = transient
         self.permanent = permanent
         self.nothing_made = nothing_made
+        self.gone = gone
+        self.retry_after_s = retry_after_s
 
 
 class SqlRefused(CredentialError):
@@ -111,6 +120,50 @@ class SqlSession(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request, and whom it may reach.
+
+    url: https://HOST[:PORT]/…, where the certificate must be HOST's; or http://…, for a literal
+    loopback address, or anywhere if allow_cleartext. ca is the path of a PEM file, "" for the
+    system's roots. What is secret in a header or body is given as Secret.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str | Secret] = field(default_factory=dict)
+    body: Secret | None = None
+    ca: str = ""
+    allow_cleartext: bool = False
+    within_s: float = HTTP_S  # at most HTTP_S
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """What the server answered, a refusal or redirection too: none is followed.
+
+    headers: names in lower case. date_ms: the server's clock by the Date field, as Unix time, 0
+    when it told none.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: Secret
+    date_ms: int
+
+    def header(self, name: str) -> str:
+        """Return the first field of that (lower case) name, "" when there is none."""
+        return next((value for key, value in self.headers if key == name), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Generic[Value]):
+    """A value that providers share between calls, and for how long it is used as it is."""
+
+    value: Value
+    fresh_s: float
+
+
 class Client(Protocol):
     """What a provider may do in the world. All answers are bounded by SECRET_BYTES_MAX.
 
@@ -133,6 +186,36 @@ class Client(Protocol):
             CredentialError: on entering: no connection within SQL_CONNECT_S, not the server of
                 that name, or it refuses us (SqlRefused).
         """
+        ...
+
+    async def http(self, request: HttpRequest) -> HttpReply:
+        """Send one request over a connection of its own, and return the answer.
+
+        No proxy, no redirection, no compression; the body is at most SECRET_BYTES_MAX, all of it
+        within request.within_s. Nothing of it is logged.
+
+        Raises:
+            CredentialError: no answer, not the server of that name, too much, or no HTTP/1.1;
+                nothing_made: nothing was sent.
+        """
+        ...
+
+    async def shared(
+        self, key: str, make: Callable[[Value | None], Awaitable[Kept[Value]]]
+    ) -> Value:
+        """Return the value of a key; make it when there is none, or it is not fresh any more.
+
+        make is given the old value. It runs once for all who ask at once; its failure is theirs,
+        and is not kept. A value lives in memory, until SHARED_MAX others came or the broker ends.
+        """
+        ...
+
+    def forget(self, key: str, value: object) -> None:
+        """Drop a shared value, unless it is another one by now."""
+        ...
+
+    def alarm(self, text: str) -> None:
+        """Tell a person that a secret of ours was used by another. The text holds no secret."""
         ...
 
     async def file(self, path: str) -> Secret:
@@ -160,12 +243,19 @@ class Client(Protocol):
         ...
 
 
+def _kept_nowhere(_handle: str) -> None:
+    """Nothing of it outlives the caller (a probe, a test)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to issue, for whom. lease_id is unique: a provider names its credential by it.
 
     ttl_s and max_ttl_s are the target's own bounds, 0 when it has none: ask the backend for no
-    more. subject is the run's verified identity, "" when it is a local user's.
+    more. subject is the run's verified identity, "" when it is a local user's. keep: of issue;
+    call it with a handle as soon as there is something to take away, before the next step: it
+    returns when the handle is on stable storage, and raises CredentialError if it can't be. What
+    revoke is given after a crash is the last one kept.
     """
 
     lease_id: LeaseId
@@ -179,6 +269,7 @@ class Wanted:
     ttl_s: int = 0
     max_ttl_s: int = 0
     subject: str = ""
+    keep: Callable[[str], None] = field(default=_kept_nowhere, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,7 @@ class Alarm(StrEnum):
     POLICY_REJECTED = "policy-rejected"
     LEASE_QUARANTINED = "lease-quarantined"  # a credential that cannot be revoked
     LEASE_LOST = "lease-lost"  # a credential of ours that no lease was known of; it was ended
+    USED_ELSEWHERE = "used-elsewhere"  # a secret that was for us alone was used by another
     JOURNAL_FAILED = "journal-failed"  # the lease journal's disk: no lease can be given
 
 
