@@ -2,12 +2,14 @@
 
 A qualifier that stands for a relation is given as that relation's name. Attribute notation is
 also a way to call a function of one argument, `('seq'::regclass).nextval`: what is no field is
-a call.
+a call. `t.to_json` is to_json of the whole row, unless t has a column of that name: it counts as
+both.
 """
 
 from agent.model.sql import Column, Effect
 from agent.protocols.postgres.sql.facts import Facts
 from agent.protocols.postgres.sql.functions import effect_of
+from agent.protocols.postgres.sql.rows import OF_ANY_ROW
 
 STAR = "*"
 _EXPAND = "_pg_expandarray"  # gives fields x and n, which drivers take out in an outer query
@@ -24,6 +26,8 @@ def resolve(facts: Facts) -> None:
         qualifier = parts[-2]
         for table in facts.aliases.get(qualifier) or (qualifier,):
             facts.columns_read[Column(table, name)] = None
+            if name in OF_ANY_ROW:
+                facts.columns_read[Column(table, STAR)] = None
         known = facts.functions.get(qualifier, (name,))
         if effect_of("", name) not in _MERELY or name not in {*known, STAR}:
             facts.call("", name)

@@ -1,7 +1,7 @@
 """Rules for what stands in statements: relations, columns, calls."""
 
 from agent.model.sql import Call, Column, Effect
-from agent.protocols.postgres.sql.facts import Facts, Node, qualified, strings
+from agent.protocols.postgres.sql.facts import Facts, Node, qualified, sources, strings
 from agent.protocols.postgres.sql.functions import effect_of, returns_row
 from agent.protocols.postgres.sql.settings import DYNAMIC
 from agent.protocols.postgres.sql.settings import effect_of as effect_of_setting
@@ -44,6 +44,8 @@ def column_ref(facts: Facts, node: Node) -> frozenset[str] | None:
 def func_call(facts: Facts, node: Node) -> frozenset[str]:
     """A function is called; set_config changes a setting."""
     schema, name = qualified(strings(node.get("funcname", [])))
+    if name == "system_user":  # a word of its own since PostgreSQL 16; before, a name as any other
+        facts.references[(name,)] = None
     if name == "set_config" and schema in {"", "pg_catalog"}:
         set_config(facts, schema, node.get("args", []))
     else:
@@ -140,9 +142,18 @@ def table_sample(facts: Facts, node: Node) -> frozenset[str]:
 
 
 def join(facts: Facts, node: Node) -> frozenset[str]:
-    """USING names columns of both sides."""
+    """USING names columns of both sides, NATURAL any of them; an alias stands for both sides."""
     for name in strings(node.get("usingClause", [])):
         facts.columns_read[Column("", name)] = None
+    alias = node.get("alias") or {}
+    natural = bool(node.get("isNatural"))
+    if alias or natural:
+        for source in sources([{"JoinExpr": node}], facts.names):
+            table = source.get("relname", "")
+            if alias:
+                facts.aliases.setdefault(alias.get("aliasname", ""), {})[table] = None
+            if natural or alias.get("colnames"):
+                facts.columns_read[Column(table, "*")] = None
     return frozenset({"usingClause"})
 
 

@@ -1,6 +1,6 @@
 """What a walk over one statement's tree collects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,10 @@ from agent.protocols.postgres.sql.functions import effect_of
 
 Node = dict[str, Any]  # of the JSON tree: fields of a node
 WHY_BYTES_MAX = 200
+# views and tables of pg_catalog with values from other tables' columns
+_STATISTICS = frozenset(
+    {"pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs"}
+)
 
 
 @dataclass(slots=True)
@@ -50,6 +54,8 @@ class Facts:
         relation = relation_of(node)
         self.reads[relation] = None
         self.name(node, relation.name)
+        if relation.name in _STATISTICS and relation.schema in {"", "pg_catalog"}:
+            self.columns_read[Column("*", "*")] = None
         if (node.get("alias") or {}).get("colnames"):
             self.columns_read[Column(relation.name, "*")] = None  # its columns have other names
 
@@ -68,6 +74,21 @@ class Facts:
 def relation_of(node: Node) -> Relation:
     """Return what a RangeVar names."""
     return Relation(node.get("schemaname", ""), node.get("relname", ""))
+
+
+def sources(items: Iterable[Node], names: frozenset[str]) -> Iterator[Node]:
+    """Yield the relations that stand in this FROM itself; names: of common table expressions."""
+    stack = list(items)
+    while stack:
+        item = stack.pop()
+        if "RangeVar" in item:
+            source = item["RangeVar"]
+            if "schemaname" in source or source.get("relname") not in names:
+                yield source
+        elif "JoinExpr" in item:
+            stack += [item["JoinExpr"].get("larg", {}), item["JoinExpr"].get("rarg", {})]
+        elif "RangeTableSample" in item:
+            stack.append(item["RangeTableSample"].get("relation", {}))
 
 
 def strings(items: Sequence[Node]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""The functions of pg_catalog whose result is a row: `(f(x)).field` is a field, not a call."""
+"""Functions of rows: whose result is a row, and which take the row of any table."""
 
 from agent.protocols.postgres.sql.words import words
 
+# of pg_catalog, with a row as their result: `(f(x)).field` is a field, not a call
 ROWS = words(
     """
 aclexplode json_each json_each_text json_populate_record json_populate_recordset json_to_record
@@ -28,5 +29,16 @@ pg_stat_get_replication_slot pg_stat_get_slru pg_stat_get_subscription
 pg_stat_get_subscription_stats pg_stat_get_wal pg_stat_get_wal_receiver pg_stat_get_wal_senders
 pg_timezone_abbrevs pg_timezone_names pg_wal_summary_contents pg_walfile_name_offset
 pg_xact_commit_timestamp_origin ts_debug ts_parse ts_stat ts_token_type
+"""
+)
+
+# Of pg_catalog (12 to 18) and well-known extensions: one argument is enough, which may be any row,
+# and what they return tells of it. So `t.f` may read every column of t.
+OF_ANY_ROW = words(
+    """
+any_value array_agg concat hash_record json_agg json_agg_strict json_build_array
+json_build_object jsonb_agg jsonb_agg_strict jsonb_build_array jsonb_build_object max min
+quote_literal quote_nullable record_out record_send row_to_json to_json to_jsonb
+hstore st_asflatgeobuf st_asgeobuf st_asgeojson st_asmvt
 """
 )

@@ -1,11 +1,18 @@
 """Rules for SELECT, INSERT, UPDATE, DELETE, MERGE, COPY: what is read, written, and how much."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from agent.model.sql import Column, Effect
 from agent.protocols.postgres.sql.conditions import always_true
 from agent.protocols.postgres.sql.expressions import set_config
-from agent.protocols.postgres.sql.facts import Facts, Node, qualified, relation_of, strings
+from agent.protocols.postgres.sql.facts import (
+    Facts,
+    Node,
+    qualified,
+    relation_of,
+    sources,
+    strings,
+)
 from agent.protocols.postgres.sql.walk import Rule
 
 _RELATION = frozenset({"relation"})
@@ -13,13 +20,13 @@ _RELATION = frozenset({"relation"})
 
 def select(facts: Facts, node: Node) -> frozenset[str]:
     """A query: its stars, its locks, and INTO, which makes a table."""
-    sources = list(_sources(node.get("fromClause", []), facts.names))
+    found = list(sources(node.get("fromClause", []), facts.names))
     if _has_star(node.get("targetList", [])):
-        for source in sources:
+        for source in found:
             facts.columns_read[Column(source.get("relname", ""), "*")] = None
     if node.get("lockingClause"):
         facts.effects.add(Effect.WRITE)  # a read-only transaction refuses it (25006)
-        for source in sources:
+        for source in found:
             facts.write(source)
     into = node.get("intoClause")
     if into:
@@ -34,19 +41,20 @@ _SHAPE = frozenset({"targetList", "fromClause", "whereClause", "limitOption", "o
 
 def _sets_if_known(facts: Facts, node: Node) -> bool:
     """SELECT set_config(name, 'v', false) FROM pg_settings WHERE name = 'n': so asks pg_dump."""
-    targets, sources = node.get("targetList", []), node.get("fromClause", [])
-    if not _SHAPE.issuperset(node) or len(targets) != 1 or len(sources) != 1:
+    targets, tables = node.get("targetList", []), node.get("fromClause", [])
+    if not _SHAPE.issuperset(node) or len(targets) != 1 or len(tables) != 1:
         return False
     call = targets[0].get("ResTarget", {}).get("val", {}).get("FuncCall", {})
     schema, function = qualified(strings(call.get("funcname", [])))
     arguments = call.get("args", [])
-    source = sources[0].get("RangeVar", {})
+    source = tables[0].get("RangeVar", {})
     where = node.get("whereClause", {}).get("A_Expr", {})
     wanted = (
         function == "set_config"
         and schema in {"", "pg_catalog"}
         and len(arguments) == 3
         and source.get("relname") == "pg_settings"
+        and source.get("schemaname", "pg_catalog") == "pg_catalog"
         and "alias" not in source
         and where.get("kind") == "AEXPR_OP"
         and strings(where.get("name", [])) == ("=",)
@@ -60,21 +68,6 @@ def _sets_if_known(facts: Facts, node: Node) -> bool:
 
 def _is_name(node: Node) -> bool:
     return strings(node.get("ColumnRef", {}).get("fields", [])) == ("name",)
-
-
-def _sources(items: Iterable[Node], names: frozenset[str]) -> Iterator[Node]:
-    """The relations that stand in this FROM itself."""
-    stack = list(items)
-    while stack:
-        item = stack.pop()
-        if "RangeVar" in item:
-            source = item["RangeVar"]
-            if "schemaname" in source or source.get("relname") not in names:
-                yield source
-        elif "JoinExpr" in item:
-            stack += [item["JoinExpr"].get("larg", {}), item["JoinExpr"].get("rarg", {})]
-        elif "RangeTableSample" in item:
-            stack.append(item["RangeTableSample"].get("relation", {}))
 
 
 def _has_star(targets: Iterable[Node]) -> bool:
@@ -99,7 +92,7 @@ def _target(facts: Facts, node: Node) -> str:
         if _has_star(returning.get("exprs", [])):
             facts.columns_read[Column(table, "*")] = None
             others = [*node.get("fromClause", []), *node.get("usingClause", [])]
-            for source in _sources([*others, node.get("sourceRelation", {})], facts.names):
+            for source in sources([*others, node.get("sourceRelation", {})], facts.names):
                 facts.columns_read[Column(source.get("relname", ""), "*")] = None
     if relation.get("relname") == "pg_settings":  # a view whose rule calls set_config
         facts.settings.append(("?", "?"))
