@@ -5,6 +5,7 @@ restart forgets nothing.
 """
 
 import asyncio
+import collections
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from agent.model.ids import LoopName, RunId
 from agent.model.loop import Run, RunState, allowed
 from agent.model.reason import Reason
 from agent.model.redaction import redact
+from agent.policy.hours import are_open, shown
 from agent.policy.schema import LoopPolicy
 from agent.runtime import clock
 
@@ -92,7 +94,7 @@ class Loops:
         self._leases = leases
         self._tell_workers = tell_workers
         self._kernel: Endpoint | None = None
-        self._creating = 0
+        self._creating: collections.Counter[LoopName] = collections.Counter()
         self._expiring: set[asyncio.Task[None]] = set()
         self.live: dict[RunId, LiveRun] = {}
 
@@ -238,6 +240,7 @@ class Loops:
                 f"{peer.initiator.user} may not start loop {loop.name}",
                 f"Add {{user: {peer.initiator.user}}} to 'who' of loop {loop.name} in the policy.",
             )
+        self._check_limits(loop)
         theirs = sum(live.run.initiator.uid == peer.uid for live in self.live.values())
         if theirs >= RUNS_A_USER_MAX and not peer.is_root:
             raise RunRefused(
@@ -245,18 +248,37 @@ class Loops:
                 f"{RUNS_A_USER_MAX} runs of {peer.initiator.user} are live",
                 "Wait for one to end.",
             )
-        if len(self.live) + self._creating >= RUNS_MAX:
+        if len(self.live) + self._creating.total() >= RUNS_MAX:
             raise RunRefused(Reason.OVERLOADED, f"{RUNS_MAX} runs are live", "Wait for one to end.")
         return loop
 
+    def _check_limits(self, loop: LoopPolicy) -> None:
+        """Refuse a loop that runs often enough, or at another time than it may. Root too."""
+        running = sum(live.run.loop == loop.name for live in self.live.values())
+        running += self._creating[loop.name]
+        if loop.max_concurrent and running >= loop.max_concurrent:
+            raise RunRefused(
+                Reason.OVERLOADED,
+                f"{running} runs of loop {loop.name} are live (max_concurrent: "
+                f"{loop.max_concurrent})",
+                "Wait for one to end; see `loopwarden loops`.",
+            )
+        now_ms = clock.unix_ms()
+        if loop.hours is not None and not are_open(loop.hours, now_ms):
+            raise RunRefused(
+                Reason.POLICY_DENIED,
+                f"loop {loop.name} may start {shown(loop.hours, now_ms)}",
+                "Start it then, or change 'hours' of the loop in the policy.",
+            )
+
     async def _make(self, message: CreateRun | RegisterCgroup, state: RunState) -> Run:
-        self._creating += 1
+        self._creating[message.loop] += 1
         try:
             run = (await self.kernel.request(message, RunCreated)).run
         except RequestFailed as error:
             raise _refused_by_kernel(error) from error
         finally:
-            self._creating -= 1
+            self._creating[message.loop] -= 1
         self._add(run, state)
         try:
             await self._recorder.record(RunStarted(run))

@@ -37,6 +37,28 @@ def shorten_argv(argv: tuple[str, ...]) -> tuple[str, ...]:
     return (*kept, "…") if len(argv) > ARGUMENTS_MAX else tuple(kept)
 
 
+def fitted(run: Run) -> Run:
+    """Return the run as its map value has room for it.
+
+    What is least needed goes first: programs of parents, then parents from the farthest on, then
+    the command's later arguments. Who started it, by kernel and token, stays whole.
+    """
+    run = replace(run, argv=shorten_argv(run.argv))
+    if _size(run) > abi.META_BODY_MAX:
+        bare = tuple(replace(parent, exe="") for parent in run.initiator.parents)
+        run = replace(run, initiator=replace(run.initiator, parents=bare))
+    while _size(run) > abi.META_BODY_MAX and run.initiator.parents:
+        fewer = run.initiator.parents[:-1]
+        run = replace(run, initiator=replace(run.initiator, parents=fewer))
+    while _size(run) > abi.META_BODY_MAX and len(run.argv) > 1:
+        run = replace(run, argv=(*run.argv[:-2], "…"))
+    return run
+
+
+def _size(run: Run) -> int:
+    return len(msgspec.msgpack.encode(run))
+
+
 def serialize_run(run: Run) -> abi.Meta:
     """Return the map value of a run.
 
@@ -92,7 +114,7 @@ class RunTable:
             OSError: a map is full (RUNS_MAX) or the cgroup is registered (EEXIST).
             ValueError: the description does not fit.
         """
-        run = replace(run, argv=shorten_argv(run.argv))
+        run = fitted(run)
         tag = ctypes.c_uint64(run.tag)
         flags = abi.RunFlag.ADOPT if run.adopt_joiners else abi.RunFlag(0)
         entry = abi.RunEntry(cgid=run.cgroup_id, flags=flags)

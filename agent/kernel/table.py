@@ -37,11 +37,13 @@ from agent.ipc.messages import (
 )
 from agent.kernel.errors import RunRefused
 from agent.kernel.plane import Plane
+from agent.kernel.processes import read_stat, uids
 from agent.model.flow import Attribution, Endpoint, Unattributed
 from agent.model.ids import RunId
-from agent.model.loop import Initiator
+from agent.model.loop import Initiator, Parent
 from agent.model.reason import Reason
 
+EXE_CHARACTERS_MAX, PARENT_EXE_CHARACTERS_MAX, COMM_CHARACTERS_MAX = 512, 96, 16
 PAGE_BYTES = FRAME_BYTES_MAX // 2  # of a listing; a run or process is far smaller than the rest
 logger = logging.getLogger(__name__)
 _encoder = msgspec.msgpack.Encoder()
@@ -128,12 +130,31 @@ class Table:
 
 
 def _seen(initiator: Initiator) -> Initiator:
-    """Add the program that asks, which only root may look up; it waits for our answer."""
-    if initiator.exe:
-        return initiator
-    with contextlib.suppress(OSError):  # it is gone, or a kernel thread: the rest still tells who
-        return dataclasses.replace(initiator, exe=os.readlink(f"/proc/{initiator.pid}/exe"))
-    return initiator
+    """Add the programs that ask, which only root may look up; the caller waits for our answer."""
+    parents = tuple(_parent_seen(parent) for parent in initiator.parents)
+    exe = initiator.exe
+    if not exe:
+        with contextlib.suppress(OSError):  # gone, or a kernel thread: the rest still tells who
+            exe = os.readlink(f"/proc/{initiator.pid}/exe")
+    return dataclasses.replace(initiator, exe=exe[:EXE_CHARACTERS_MAX], parents=parents)
+
+
+def _parent_seen(parent: Parent) -> Parent:
+    """Add a parent's program, if what has its number looks the same before and after."""
+    if parent.exe:
+        return parent
+    exe = ""
+    with contextlib.suppress(OSError):
+        before = _look(parent.pid)
+        exe = os.readlink(f"/proc/{parent.pid}/exe")
+        if before != (parent.comm, parent.uid) or _look(parent.pid) != before:
+            exe = ""
+    return dataclasses.replace(parent, exe=exe[:PARENT_EXE_CHARACTERS_MAX])
+
+
+def _look(pid: int) -> tuple[str, int] | None:
+    stat = read_stat(pid)
+    return None if stat is None else (stat.comm[:COMM_CHARACTERS_MAX], uids(pid)[0])
 
 
 def _fitting(items: Sequence[object]) -> int:

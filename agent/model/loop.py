@@ -25,8 +25,30 @@ allowed: dict[RunState, frozenset[RunState]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class TokenIdentity:
+    """What a verified identity token says of its bearer: never the token itself."""
+
+    issuer: str
+    subject: str
+    claims: tuple[tuple[str, str], ...]  # those that the policy names; bounded, texts as they are
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A process above the caller, when it asked."""
+
+    pid: int
+    uid: int
+    comm: str
+    exe: str  # "" when it is not known
+
+
+@dataclass(frozen=True, slots=True)
 class Initiator:
-    """Who triggered a run: the peer of the control socket, as the kernel named it."""
+    """Who triggered a run: the peer of the control socket, as the kernel named it.
+
+    What is of a systemd unit or container is "" when the caller is in none, or it is not certain.
+    """
 
     uid: int
     user: str
@@ -34,6 +56,11 @@ class Initiator:
     exe: str
     tty: str  # "" when there is none
     unit: str  # the cgroup path of the caller, as /proc says
+    service: str = ""  # the system's unit in it, "backup.service"
+    invocation: str = ""  # systemd's id of that unit's present life
+    container: str = ""  # "docker/3f2a…"
+    parents: tuple[Parent, ...] = ()  # parent first
+    token: TokenIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)

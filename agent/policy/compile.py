@@ -8,7 +8,7 @@ from dataclasses import asdict
 from agent.model.grant import Grant, Rule, SqlMatch, Target
 from agent.model.ids import LoopName, RuleId, RunId, TargetName
 from agent.policy.address import is_literal
-from agent.policy.schema import LoopPolicy, Policy, RulePolicy, SqlRulePolicy, TargetPolicy
+from agent.policy.schema import Issuer, LoopPolicy, Policy, RulePolicy, SqlRulePolicy, TargetPolicy
 from agent.policy.synthetic import Pair, assign
 
 NAMES_BYTES_MAX = 48 << 10  # PolicyNames is one frame
@@ -17,12 +17,15 @@ Synthetic = Mapping[str, Pair]
 
 
 def revision_of(
-    targets: Mapping[TargetName, TargetPolicy], loops: Mapping[LoopName, LoopPolicy]
+    targets: Mapping[TargetName, TargetPolicy],
+    loops: Mapping[LoopName, LoopPolicy],
+    issuers: Mapping[str, Issuer],
 ) -> str:
     """Return the hex SHA-256 of the canonical form: the same for any order of files and keys."""
     tree = {
         "targets": [asdict(targets[name]) for name in sorted(targets)],
         "loops": [_loop_form(loops[name]) for name in sorted(loops)],
+        "issuers": [asdict(issuers[url]) for url in sorted(issuers)],
     }
     form = json.dumps(tree, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(form.encode()).hexdigest()

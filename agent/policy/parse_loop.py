@@ -9,7 +9,9 @@ from agent.model.verdict import Mode
 from agent.policy.document import Mapping, Node
 from agent.policy.errors import Place
 from agent.policy.evaluate import SQL_PROTOCOLS
+from agent.policy.hours import read_hours
 from agent.policy.parse_sql import SQL_KEYS, read_sql_match
+from agent.policy.parse_who import read_who
 from agent.policy.patterns import check_pattern
 from agent.policy.reading import (
     Fields,
@@ -23,20 +25,19 @@ from agent.policy.reading import (
     one_or_more,
     text,
 )
-from agent.policy.schema import Group, LoopPolicy, RulePolicy, Uid, User, Who
+from agent.policy.schema import Issuer, LoopPolicy, RulePolicy, Who
 
 RULES_MAX = 128  # of a loop: its grants cross to the proxy in one frame each
-WHO_MAX = 100
+CONCURRENT_MAX = 4_096  # what a host has room for
 METHODS_MAX = 40
 PATHS_MAX = 100
 RULE_CHARACTERS_MAX = 8_192  # of all methods, paths, effects and names of one loop
 SQL_RULES_MAX = 64  # of them for targets that speak SQL: they are longer
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
-LOOP_KEYS = ("who", "max_duration", "adopt_joiners", "rules")
+LOOP_KEYS = ("who", "max_duration", "max_concurrent", "hours", "adopt_joiners", "rules")
 RULE_KEYS = ("target", "allow", "deny", "mode")
 LATER_RULE_KEYS = frozenset({"hold", "mask", "approvers", "within", "when"})
 MATCH_KEYS = ("method", "path")
-WHO_KEYS = ("user", "group", "uid", "issuer", "claims")
 _MODE = choice(*(each.value for each in Mode))
 _NOBODY: tuple[Who, ...] = ()
 _Match = tuple[tuple[str, ...] | None, tuple[str, ...] | None]
@@ -44,15 +45,22 @@ _NOTHING: tuple[tuple[Place, RulePolicy], ...] = ()
 
 
 def read_loop(
-    name: LoopName, node: Node, problems: Problems, protocols: Of[TargetName, str]
+    name: LoopName,
+    node: Node,
+    problems: Problems,
+    protocols: Of[TargetName, str],
+    issuers: Of[str, Issuer],
 ) -> tuple[LoopPolicy, tuple[Place, ...]]:
     """Return a loop and where its rules stand; what is wrong is added to problems.
 
-    protocols are those of all targets: they say which keys a rule may have.
+    protocols are those of all targets: they say which keys a rule may have. issuers are the
+    declared ones by name.
     """
     fields = Fields(node, f"loop {name!r}", LOOP_KEYS, problems)
-    who = fields.optional("who", _who_list, _NOBODY)
+    who = fields.optional("who", lambda one, into: read_who(one, into, issuers), _NOBODY)
     seconds = fields.optional("max_duration", duration, 0)
+    concurrent = fields.optional("max_concurrent", _concurrent, 0)
+    hours = fields.optional("hours", read_hours, None)
     adopt = fields.optional("adopt_joiners", flag, default=False)
 
     def read_rules(rules: Node, into: Problems) -> tuple[tuple[Place, RulePolicy], ...]:
@@ -65,7 +73,16 @@ def read_loop(
         fields.problem("rules", text_)
     if sum(rule.sql is not None for rule in rules) > SQL_RULES_MAX:
         fields.problem("rules", f"a loop has at most {SQL_RULES_MAX} rules for SQL")
-    return LoopPolicy(name, who, seconds, adopt, rules), tuple(place for place, _ in placed)
+    loop = LoopPolicy(name, who, seconds, adopt, rules, concurrent, hours)
+    return loop, tuple(place for place, _ in placed)
+
+
+def _concurrent(node: Node, problems: Problems) -> int:
+    count = number(node, problems)
+    if not 1 <= count <= CONCURRENT_MAX:
+        problems.add(node.place, f"max_concurrent is 1 to {CONCURRENT_MAX}")
+        return 0
+    return count
 
 
 def _characters(rule: RulePolicy) -> int:
@@ -75,33 +92,6 @@ def _characters(rule: RulePolicy) -> int:
         for names in (sql.effects, sql.tables, sql.schemas, sql.columns, sql.functions):
             size += sum(len(name.encode("utf-8", "replace")) + 2 for name in names or ())
     return size
-
-
-def _who_list(node: Node, problems: Problems) -> tuple[Who, ...]:
-    nodes = items(node, "who", problems)
-    if len(nodes) > WHO_MAX:
-        problems.add(node.place, f"who has more than {WHO_MAX} entries")
-        return ()
-    return tuple(who for each in nodes if (who := _who(each, problems)) is not None)
-
-
-def _who(node: Node, problems: Problems) -> Who | None:
-    fields = Fields(node, "an entry of who", WHO_KEYS, problems)
-    if "issuer" in fields or "claims" in fields:
-        problems.add(
-            node.place,
-            "identity tokens (issuer, claims) need a later version; this one knows user, group "
-            "and uid",
-        )
-        return None
-    given = [key for key in ("user", "group", "uid") if key in fields]
-    if len(given) != 1:
-        problems.add(node.place, "an entry of who has one of user, group, uid")
-        return None
-    if given[0] == "uid":
-        return Uid(fields.optional("uid", number, 0))
-    name = fields.optional(given[0], text, "")
-    return User(name) if given[0] == "user" else Group(name)
 
 
 def _rules(

@@ -1,6 +1,6 @@
 """The policy as authored, after checks: what `parse_policy` returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.model.credential import Shape
 from agent.model.grant import Durability, PostgresOptions, UpstreamTls
@@ -66,7 +66,67 @@ class Group:
     name: str
 
 
-Who = User | Uid | Group
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Who may start: processes of this systemd unit (of the system, not of a user's manager)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Who may start: processes of a container of this runtime. "" means any."""
+
+    runtime: str
+    id: str  # or how it begins
+    parent: str  # the cgroup above the container's
+    pod: str  # its uid, without dashes
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that a token must have: one of these values. An empty tuple matches nothing."""
+
+    name: str
+    values: tuple[str | bool, ...]  # `*` of a text is any characters
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Who may start: bearers of a token of this issuer, for this audience, with these claims."""
+
+    issuer: str  # URL
+    audience: str
+    claims: tuple[Claim, ...]
+
+
+Who = User | Uid | Group | Unit | Container | Token
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """An issuer of identity tokens, and how far it is trusted."""
+
+    url: str  # as `iss` has it
+    audience: str  # where an entry of who names none
+    ca: str  # path of a PEM file; "" means the system's roots
+    algorithms: tuple[str, ...]
+    clock_skew_s: int
+    max_age_s: int  # of a token, since iat
+    refresh_s: int  # its keys are fetched again when they are older
+    stale_s: int  # and used so long when they can't be
+    reusable: bool  # a token may be shown again, by the same user
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Hours of the week; see hours.py. Days count from Monday, minutes from midnight."""
+
+    text: str
+    days: tuple[int, ...]
+    begin: int
+    end: int
+    zone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +164,8 @@ class LoopPolicy:
     max_duration_s: int  # 0: no limit
     adopt_joiners: bool
     rules: tuple[RulePolicy, ...]
+    max_concurrent: int = 0  # runs that live at once; 0: no limit of its own
+    hours: tuple[Hours, ...] | None = None  # in which a run may start; None: at any time
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +176,4 @@ class Policy:
     loops: dict[LoopName, LoopPolicy]
     revision: str
     warnings: tuple[Problem, ...]
+    issuers: dict[str, Issuer] = field(default_factory=dict)  # by URL: all that loops name

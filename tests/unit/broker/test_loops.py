@@ -252,3 +252,48 @@ def test_what_the_kernel_refuses_is_refused_with_its_words(
             assert reply.detail == "no slot in the map"
 
     run_async(main())
+
+
+LIMITED = """
+targets: {{}}
+loops:
+  twice: {{max_concurrent: 2, rules: []}}
+  never: {{hours: [], rules: []}}
+  always: {{hours: ["daily 00:00-24:00 Asia/Tokyo"], rules: []}}
+"""
+
+
+def test_a_loop_runs_so_often_at_once(tmp_path: Path) -> None:
+    """At max_concurrent one more is refused, root's too, also when all are asked for at once."""
+
+    async def main() -> None:
+        async with host(tmp_path, LIMITED) as made:
+            async with asyncio.TaskGroup() as group:
+                asks = [made.caller().ask(c.StartRun("twice", (), "")) for _ in range(3)]
+                tasks = [group.create_task(ask) for ask in asks]
+            replies = [task.result() for task in tasks]
+            [refused] = [reply for reply in replies if isinstance(reply, c.Refused)]
+            assert refused.reason is Reason.OVERLOADED
+            assert "2 runs of loop twice are live" in refused.detail
+            assert len(made.kernel.runs) == 2
+            await expect(made.caller().ask(c.StartRun("always", (), "")), c.RunOpened)
+            ended = next(run for run in made.kernel.runs.values() if run.loop == "twice").run_id
+            made.kernel_end.notify(m.RunEmptied(ended, 1))
+            await made.kernel.until(lambda: ended not in made.kernel.runs)
+            await expect(made.caller().ask(c.StartRun("twice", (), "")), c.RunOpened)
+
+    run_async(main())
+
+
+def test_a_loop_starts_in_its_hours_alone(tmp_path: Path) -> None:
+    """Outside them even root is told the hours and the time there; no run is made."""
+
+    async def main() -> None:
+        async with host(tmp_path, LIMITED) as made:
+            refused = await expect(made.caller().ask(c.StartRun("never", (), "")), c.Refused)
+            assert refused.reason is Reason.POLICY_DENIED
+            assert refused.detail == "loop never may start at no time"
+            assert not made.kernel.runs
+            await expect(made.caller().ask(c.StartRun("always", (), "")), c.RunOpened)
+
+    run_async(main())

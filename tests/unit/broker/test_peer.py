@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.broker import peer as module
-from agent.broker.peer import peer_of, user_name
+from agent.broker.peer import peer_of, tty_name, user_name
+from agent.broker.pinned import parse_stat
 
 
 def test_the_peer_is_who_connected() -> None:
@@ -50,7 +50,7 @@ def test_a_peer_that_is_gone_describes_nothing_else() -> None:
 )  # fmt: skip
 def test_terminals_have_their_usual_names(device: int, tty: str) -> None:
     """From proc_pid_stat, whose second field may hold anything."""
-    assert module._tty(f"1 (a) b) S 1 1 1 {device} -1 0") == tty
+    assert tty_name(parse_stat(f"1 (a) b) S 1 1 1 {device} -1 0" + " 0" * 15).tty) == tty
 
 
 def test_a_uid_without_name_is_its_number() -> None:

@@ -2,7 +2,9 @@
 
 import ctypes
 import ipaddress
+from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from agent.kernel.flows import canonical_address, canonical_text
 from agent.kernel.runs import (
     ARGV_BYTES_MAX,
     RunTable,
+    fitted,
     fresh_tag,
     parse_run,
     serialize_run,
@@ -22,7 +25,7 @@ from agent.kernel.runs import (
 )
 from agent.model.flow import Tier
 from agent.model.ids import CgroupId, LoopName, RunId, Tag
-from agent.model.loop import Initiator, Run
+from agent.model.loop import Initiator, Parent, Run, TokenIdentity
 
 RUN_ID = RunId("01J00000000000000000000000")
 
@@ -46,6 +49,45 @@ def test_a_description_is_bounded() -> None:
     assert serialize_run(_run(fitting)).size == abi.META_BODY_MAX
     with pytest.raises(ValueError, match="exceeds"):
         serialize_run(_run(fitting + "x"))
+
+
+def _long_run() -> Run:
+    parents = tuple(Parent(1 << 22, 1000, "c" * 16, "/" + "e" * 95) for _ in range(6))
+    claims = tuple((f"claim{number}", "v" * 64) for number in range(16))
+    token = TokenIdentity("https://" + "i" * 192, "s" * 512, claims[:10])
+    who = Initiator(1000, "ada", 7, "/" + "x" * 511, "pts/0", "/" + "u" * 511, "a.service",
+                    "0" * 32, "docker/" + "f" * 64, parents, token)  # fmt: skip
+    return replace(_run(), argv=("a" * 90,) * 10, initiator=who)
+
+
+def test_who_started_a_run_stays_when_room_is_short() -> None:
+    """Programs of parents go first, then parents, then arguments; never a token's identity."""
+    run = _long_run()
+    assert parse_run(serialize_run(fitted(run))) == fitted(run)
+    kept = fitted(run).initiator
+    assert kept.token == run.initiator.token
+    assert (kept.exe, kept.unit, kept.service) == (
+        run.initiator.exe, run.initiator.unit, run.initiator.service)  # fmt: skip
+    assert all(not parent.exe for parent in kept.parents)
+    short = replace(run, argv=("a",))
+    room = fitted(replace(short, initiator=replace(short.initiator, exe="", unit="")))
+    assert len(room.initiator.parents) == 6
+
+
+def test_a_run_that_has_room_is_whole() -> None:
+    """Nothing is left out of it."""
+    assert fitted(_run()) == _run()
+
+
+def test_a_run_of_an_earlier_version_is_read() -> None:
+    """What its description lacks is empty: a daemon that is upgraded keeps its runs."""
+    tree = msgspec.to_builtins(_run())
+    for name in ("service", "invocation", "container", "parents", "token"):
+        del tree["initiator"][name]
+    body = msgspec.msgpack.encode(tree)
+    meta = abi.Meta(size=len(body))
+    ctypes.memmove(meta.body, body, len(body))
+    assert parse_run(meta) == _run()
 
 
 def test_the_command_is_bounded() -> None:

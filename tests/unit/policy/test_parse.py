@@ -10,7 +10,8 @@ from agent.policy import parse as parse_module
 from agent.policy.document import Source
 from agent.policy.errors import PROBLEMS_MAX, PolicyError
 from agent.policy.parse import parse_policy
-from agent.policy.parse_loop import METHODS_MAX, PATHS_MAX, RULES_MAX, WHO_MAX
+from agent.policy.parse_loop import METHODS_MAX, PATHS_MAX, RULES_MAX
+from agent.policy.parse_who import WHO_MAX
 from agent.policy.schema import Group, Policy, Uid, User
 from tests.unit.policy.samples import GOOD, parse, problems
 
@@ -72,7 +73,7 @@ MISTAKES = [
     ("shape: bearer", "shape: query-parameter, name: 'a&b'", "not a query-parameter name"),
     ("shape: bearer", "shape: bearer, name: x", "has no name"),
     ("shape: bearer", "shape: bearer, user: x", "has no user"),
-    ("{user: root}", "{issuer: https://x, claims: {a: b}}", "need a later version"),
+    ("{user: root}", "{issuer: http://x, claims: {a: b}}", "an issuer's URL is https"),
     ("{user: root}", "{user: root, uid: 0}", "has one of user, group, uid"),
     ("{user: root}", "{}", "has one of user, group, uid"),
     ("{uid: 1000}", "{uid: -1}", "write a number of 0 to 4294967294"),
