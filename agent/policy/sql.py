@@ -37,6 +37,9 @@ _CHANGING = frozenset(DANGER) - {Effect.SESSION, Effect.READ}
 _STRUCTURAL = frozenset({Effect.DDL, Effect.PRIVILEGE, Effect.ADMIN})
 _SESSION = frozenset({Effect.SESSION})
 ANYTHING = "*"
+CATALOG = "pg_catalog"  # its schema comes first in every search_path that does not name it
+# it takes a number from a sequence, which is all that an INSERT's default does
+_NEXT = frozenset({("", "nextval"), (CATALOG, "nextval")})
 _Schemas = tuple[str, ...]
 
 
@@ -48,6 +51,7 @@ class Facts:
     effects: frozenset[Effect]
     relations: tuple[Relation, ...]
     columns: tuple[Column, ...]
+    changing: tuple[Call, ...] = ()  # functions that change something no table's name tells
 
     @property
     def unknown(self) -> bool:
@@ -86,6 +90,11 @@ class Names:
             effects or frozenset({Effect.UNKNOWN}),
             tuple(dict.fromkeys(statement.reads + statement.writes)),
             tuple(dict.fromkeys(statement.columns_read + statement.columns_written)),
+            tuple(
+                call
+                for call in statement.calls
+                if self.effect_of(call) in _CHANGING and (call.schema, call.name) not in _NEXT
+            ),
         )
 
     def effect_of(self, call: Call) -> Effect:
@@ -181,6 +190,9 @@ class Matcher:
                 return f"touches {write_name(relation.schema, relation.name)}"
         if not facts.relations and facts.statement.effects & _CHANGING:
             return "changes more than tables that it names"
+        if facts.changing and not self._functions:
+            called = write_name(facts.changing[0].schema, facts.changing[0].name)
+            return f"calls {called}, which may change more than tables that it names"
         return None
 
     def _covers_relation(self, relation: Relation) -> bool:
@@ -194,11 +206,16 @@ class Matcher:
                     for part in self._schemas
                 )
             )
-            for schema in self._schemas_of(relation.schema)
+            for schema in self._schemas_of(
+                relation.schema, catalogs=relation.name.startswith("pg_")
+            )
         )
 
-    def _schemas_of(self, schema: str) -> tuple[str | None, ...]:
-        return (schema,) if schema else self._path or (None,)
+    def _schemas_of(self, schema: str, *, catalogs: bool) -> tuple[str | None, ...]:
+        """catalogs: whether the server's own schema may have the name."""
+        if schema or not self._path:
+            return (schema or None,)
+        return (CATALOG, *self._path) if catalogs else self._path
 
     def _columns_objection(self, facts: Facts) -> str | None:
         if not self._columns:
@@ -217,7 +234,7 @@ class Matcher:
         if not self._functions:
             return None
         for call in facts.statement.calls:
-            schemas = self._schemas_of(call.schema)
+            schemas = self._schemas_of(call.schema, catalogs=call.effect is not Effect.UNKNOWN)
             if not all(_any_covers(self._functions, schema, call.name) for schema in schemas):
                 return f"calls {write_name(call.schema, call.name)}"
         return None
@@ -251,6 +268,8 @@ class Matcher:
                 return f"touches {write_name(one.schema, one.name)}"
         if not facts.relations and facts.statement.effects & _STRUCTURAL:
             return "may touch any table"  # DROP SCHEMA … CASCADE, GRANT … ON ALL TABLES
+        if Column(ANYTHING, ANYTHING) in facts.columns:
+            return "reads what is kept of any table"  # the server's statistics
         return None
 
     def _hit_function(self, facts: Facts) -> str | None:
@@ -272,7 +291,8 @@ class Matcher:
             columns = (Column("", ANYTHING),)  # what alters a table alters its columns
         for column in columns:
             for pattern in self._columns:
-                owners = {column.table} if column.table in tables else tables
+                named = column.table in tables or column.table == ANYTHING
+                owners = {column.table} if named else tables
                 if _touches_column(pattern, owners, column.name):
                     return f"touches column {write_name(column.table, column.name)}"
         return None

@@ -124,6 +124,9 @@ class Said:
         tables = [write_name(one.schema, one.name) for one in self.facts.relations]
         if 0 < len(tables) <= TABLES_SHOWN_MAX:
             parts.append(f"tables: [{', '.join(map(yaml_text, tables))}]")
+            if self.facts.changing:
+                calls = [write_name(one.schema, one.name) for one in self.facts.statement.calls]
+                parts.append(f"functions: [{', '.join(map(yaml_text, dict.fromkeys(calls)))}]")
         if self.facts.statement.unbounded:
             parts.append("unbounded: true")
         return f"{{target: {self.target}, allow: {{{', '.join(parts)}}}}}"

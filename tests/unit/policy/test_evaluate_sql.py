@@ -245,8 +245,45 @@ def test_a_pinned_search_path_tells_the_schema() -> None:
         assert allows(rules, read("app.orders"), target=target)
     both = ["allow: {effects: [read], schemas: [app, public]}"]
     assert allows(both, read("orders"), target=', settings: {search_path: "app, public"}')
+    # the server's own tables and functions come first, whatever the path is
+    path = ", settings: {search_path: app}"
+    for name in ("pg_authid", "pg_stats"):
+        assert not allows(rules, read(name), target=path)
+        assert allows([*rules, "allow: {effects: [read], schemas: [pg_catalog, app]}"], read(name),
+                      target=path)  # fmt: skip
+    limited = ["allow: {effects: [read], functions: ['app.*']}"]
+    assert not allows(limited, read(calls=(call("lower", Effect.READ),)), target=path)
+    says = f"{path}, functions: {{app.report: read}}"
+    assert allows(limited, read(calls=(call("report"),)), target=says)
     denied = [READ, "deny: {tables: [audit.orders]}"]
     assert not allows(denied, read("orders"), target=", settings: {search_path: app}")
+
+
+def test_what_a_function_changes_is_in_none_of_the_tables() -> None:
+    """A rule with tables covers a function that changes something only if it names it."""
+    says = ", functions: {app.purge: write}"
+    purge, notify = call("app.purge"), call("pg_notify", Effect.WRITE)
+    orders = "allow: {effects: [read, write], tables: [orders]}"
+    for called in (purge, notify):
+        for tables in ((), ("orders",)):
+            statement = read(*tables, calls=(called,))
+            assert not allows([orders], statement, target=says)
+            assert allows(["allow: {effects: [read, write]}"], statement, target=says)
+            named = "allow: {effects: [read, write], tables: [orders], functions: [%s]}"
+            assert allows([named % called.name], statement, target=says)
+            assert not allows([named % "other"], statement, target=says)
+    assert allows([orders], read("orders", calls=(call("nextval", Effect.WRITE),)))
+    assert allows([orders], read(calls=(call("nextval", Effect.WRITE),)))
+
+
+def test_statistics_are_of_any_table() -> None:
+    """What reads the server's statistics touches any table and any column, for deny rules."""
+    statistics = read("pg_stats", columns=("*.*", "most_common_vals"))
+    assert allows([READ], statistics)
+    assert allows(["allow: {effects: [read], tables: [pg_stats]}"], statistics)
+    for rule in ("tables: [orders]", "columns: [card]", "columns: [customers.card]"):
+        assert not allows([READ, f"deny: {{{rule}}}"], statistics)
+    assert not allows(["allow: {effects: [read], columns: [most_common_vals]}"], statistics)
 
 
 def test_the_settings_of_a_target_hold() -> None:
