@@ -38,6 +38,7 @@ from agent.proxy.services import Services
 from agent.proxy.session import Session
 from agent.proxy.sessions import CONNECTIONS_MAX, Sessions
 from agent.proxy.upstream import DialRules
+from agent.runtime.allocator import keep_freed_memory
 
 DESCRIPTORS_A_CONNECTION = 2  # downstream and upstream
 DESCRIPTORS_RESERVED = 256  # peers, listeners, DNS over TCP
@@ -79,6 +80,7 @@ class Worker:
         self._arrivals = Arrivals(self._services)
         self._acceptor = Acceptor(self._take)
         self._resolver = Resolver()
+        keep_freed_memory()
         # what is loaded now lives on; garbage of sessions is rare, most goes by reference count
         gc.collect()
         gc.freeze()

@@ -7,7 +7,7 @@ from agent.protocols.postgres.frames import Malformed
 # One row or piece of copied data with its length. A length below this begins with a byte that no
 # password has, so that no secret can go down verbatim across the border of two messages.
 BULK_BYTES_MAX = 0x1FFF_FFFF
-_length = Struct("!i").unpack_from
+_header = Struct("!Bi").unpack_from
 
 
 def run(data: bytes, at: int, kind: int, most: int) -> tuple[int, int]:
@@ -20,10 +20,12 @@ def run(data: bytes, at: int, kind: int, most: int) -> tuple[int, int]:
     """
     size = len(data)
     last = size - 5
-    length_at = _length
+    header = _header
     count = 0
-    while at <= last and data[at] == kind and count != most:
-        length = length_at(data, at + 1)[0]
+    while at <= last and count != most:
+        found, length = header(data, at)
+        if found != kind:
+            break
         if not 4 <= length <= BULK_BYTES_MAX:
             raise Malformed("a message whose length may not be")
         end = at + 1 + length
