@@ -24,11 +24,15 @@ class Literals(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Go on; the rule that allowed it. max_rows 0: as many rows as there are."""
+    """Go on; the rule that allowed it. max_rows 0: as many rows as there are.
+
+    hides_columns: there are columns that no statement may read, so errors may not quote rows.
+    """
 
     rule: RuleId
     max_rows: int = 0
     literals: Literals = Literals.KEEP
+    hides_columns: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ of the record if one of them says so. A refusal's are, if any enforced rule of t
 """
 
 import collections
+import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -65,6 +66,7 @@ class SqlEvaluator:
         self._deny = tuple(one for one in matchers if one.rule.effect == "deny")
         enforced = [one for one in matchers if one.rule.mode is Mode.ENFORCE]
         self._literals = _strictest([one.match.literals for one in enforced])
+        self._hides = any(one.match.columns for one in enforced)
         # by identity: who classifies gives the same object for the same statements, and the object
         # is kept here, so that no other can have its place
         self._cache: collections.OrderedDict[int, tuple[tuple[Statement, ...], Verdict]] = (
@@ -101,7 +103,8 @@ class SqlEvaluator:
         for one in judged:
             if isinstance(one.verdict, Deny):
                 return SqlExplanation(one.verdict, judged)
-        return SqlExplanation(_together(judged), judged)
+        allowed = dataclasses.replace(_together(judged), hides_columns=self._hides)
+        return SqlExplanation(allowed, judged)
 
     def observed(self, operation: Operation) -> tuple[Rule, ...]:
         """Return the matching rules of mode observe and shadow: to be recorded, not obeyed."""
@@ -171,7 +174,7 @@ class SqlEvaluator:
             return self._refused(f"{said} {self.grant.target.name}", words.ASK_FOR_A_RULE)
         if not _is_nothing(text):
             return self._refused("nobody has told what this text does", "Report this as a defect.")
-        return Allow(enforced[0].rule.rule_id, 0, self._literals)
+        return Allow(enforced[0].rule.rule_id, 0, self._literals, self._hides)
 
     def _refused(self, why: str, next_step: str, rule_id: RuleId = DEFAULT_DENY) -> Deny:
         cut = words.EXPLANATION_CHARACTERS_MAX

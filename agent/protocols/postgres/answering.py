@@ -7,7 +7,8 @@ from agent.model.audit import Outcome
 from agent.model.reason import Reason
 from agent.protocols.postgres.answers import Refusal
 from agent.protocols.postgres.copying import Copying
-from agent.protocols.postgres.frames import Fields, Malformed, report_fields
+from agent.protocols.postgres.frames import Fields, Malformed, report_fields, without_field
+from agent.protocols.postgres.messages import message
 from agent.protocols.postgres.opened import Opened
 from agent.protocols.postgres.refusing import FAILING_PARSE_WIRE, FAILING_QUERY_WIRE, NOT_NORMAL
 from agent.protocols.postgres.step import (
@@ -29,6 +30,8 @@ from agent.protocols.postgres.walking import UNASKED, Walking
 from agent.wire.relay import RelayContext
 
 _SEVERITIES_FATAL = frozenset({b"FATAL", b"PANIC"})
+# integrity constraints, and a view's WITH CHECK OPTION (Appendix A): DETAIL has keys or whole rows
+_QUOTING = frozenset({b"23", b"44"})
 _TAGS_MAX = 8  # command tags kept of one operation
 
 
@@ -184,6 +187,10 @@ class Answering(Walking):
         if step.kind in {FAILING_PARSE, FAILING_QUERY}:
             self._drop_message()
             self._tell(step.said)
+        elif self._hides_columns and not step.exceeded and sqlstate[:2] in _QUOTING:
+            # "Failing row contains (…)": every column of it, whichever the statement names
+            self._drop_message()
+            self._tell(message(b"E", without_field(fields, ord("D"))))
         if step.exchange is not None and not step.exceeded:
             step.exchange.status = status
         if step.kind in {QUERY, CALL, SYNC, FAILING_QUERY}:

@@ -199,6 +199,7 @@ class Deciding(Releasing):
 
     def _allowed(self, step: Step, exchange: Exchange, kept: Operation, verdict: Allow) -> None:
         self._asking = None
+        self._hides_columns |= verdict.hides_columns
         prepared = step.prepared
         if step.kind == PARSE:
             step.exchange = None

@@ -201,6 +201,12 @@ def strict_text(data: bytes) -> str:
         raise Malformed("a text is not UTF-8") from None
 
 
+def without_field(fields: dict[int, bytes], kind: int) -> bytes:
+    """Return the payload of an ErrorResponse or NoticeResponse without one of its fields."""
+    kept = (bytes((each,)) + text + b"\0" for each, text in fields.items() if each != kind)
+    return b"".join(kept) + b"\0"
+
+
 def report_fields(payload: bytes) -> dict[int, bytes]:
     """Return the fields of an ErrorResponse or NoticeResponse by their type byte, in order.
 

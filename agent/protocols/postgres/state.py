@@ -69,6 +69,7 @@ class State:
         self._fences = 0  # sent steps that others have to wait behind
         self._sync_fenced = False  # Sync too
         self._copy: Copying | None = None
+        self._hides_columns = False  # some are denied: errors may not quote rows
         self._settling: list[Exchange] = []  # answered, their transaction's end is not known
         self._down = Downflow(opened.scrubber)
         self._down_ended = False

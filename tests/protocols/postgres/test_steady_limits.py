@@ -2,8 +2,11 @@
 
 import pytest
 
+from agent.model.ids import RuleId
 from agent.model.reason import Reason
 from agent.model.sql import Effect
+from agent.model.verdict import Allow
+from agent.protocols.postgres.messages import message
 from agent.protocols.postgres.refusing import FAILING_PARSE_WIRE, FAILING_QUERY_WIRE
 from tests.protocols.postgres.steady_rig import (
     DONE,
@@ -196,3 +199,51 @@ def test_one_name_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     play.loop(parse("SELECT 2", "b") + SYNC)
     assert play.take_up() == parse("SELECT 2", "b") + SYNC
     play.check()
+
+
+# rows in errors
+
+
+def hiding(*, columns: bool) -> Answers:
+    """Allow all; columns: some may not be read."""
+    return Answers(verdict=lambda _: Allow(RuleId("l/0"), hides_columns=columns))
+
+
+def quoting(sqlstate: str) -> bytes:
+    """Return an error that quotes a row."""
+    fields = {
+        "S": "ERROR",
+        "V": "ERROR",
+        "C": sqlstate,
+        "M": "no",
+        "D": "Failing row contains (1, card).",
+        "t": "t",
+    }
+    return message(b"E", b"".join(f"{k}{v}\0".encode() for k, v in fields.items()) + b"\0")
+
+
+@pytest.mark.parametrize("sqlstate", ["23502", "23514", "23P01", "44000"])
+def test_errors_quote_no_rows_where_columns_are_hidden(sqlstate: str) -> None:
+    """The DETAIL goes, all else stays; where no rule is about columns, the whole passes."""
+    for hides in (True, False):
+        play = Play(hiding(columns=hides))
+        play.loop(query("UPDATE t SET a = NULL"))
+        play.server(quoting(sqlstate) + ready())
+        told = report(bytes(play.down[: -len(ready())]))
+        assert ("D" in told) is not hides
+        assert {**told, "D": ""} == {
+            "S": "ERROR", "V": "ERROR", "C": sqlstate, "M": "no", "D": "", "t": "t"
+        }  # fmt: skip
+        play.take_down()
+        play.loop(whole("UPDATE t SET a = NULL") + SYNC)
+        play.server(PARSED + BOUND + NO_DATA + quoting(sqlstate) + ready())
+        assert (b"Failing row" in play.take_down()) is not hides
+        play.check()
+
+
+def test_other_errors_keep_their_detail() -> None:
+    """Only errors of constraints quote rows that were not asked for."""
+    play = Play(hiding(columns=True))
+    play.loop(query("SELECT 1"))
+    play.server(quoting("22012") + ready())
+    assert b"Failing row" in play.take_down()

@@ -276,6 +276,20 @@ def test_what_a_function_changes_is_in_none_of_the_tables() -> None:
     assert allows([orders], read(calls=(call("nextval", Effect.WRITE),)))
 
 
+def test_a_rule_with_columns_hides_the_others() -> None:
+    """Then no error may quote a row: deny rules and allow rules alike, enforced ones alone."""
+    for rules, hides in (
+        ([READ], False),
+        ([READ, "deny: {columns: [card]}"], True),
+        ([READ, "allow: {effects: [write], columns: [state]}"], True),
+        ([READ, "deny: {columns: [card]}, mode: shadow"], False),
+    ):
+        for text in (operation(read("t")), operation(read("t"), read("t"))):
+            verdict = SqlEvaluator(grant(*rules)).evaluate(text)
+            assert isinstance(verdict, Allow)
+            assert verdict.hides_columns is hides
+
+
 def test_statistics_are_of_any_table() -> None:
     """What reads the server's statistics touches any table and any column, for deny rules."""
     statistics = read("pg_stats", columns=("*.*", "most_common_vals"))
