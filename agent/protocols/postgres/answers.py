@@ -63,7 +63,10 @@ _CUTS = {
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer of ours instead of the upstream's. sqlstate "": the one of the reason."""
+    """An answer of ours instead of the upstream's. sqlstate "": the one of the reason.
+
+    verbatim: the upstream's own ErrorResponse, told as it is.
+    """
 
     reason: Reason
     explanation: str
@@ -71,6 +74,7 @@ class Refusal:
     detail: str = ""
     next_step: str = ""
     sqlstate: str = ""
+    verbatim: bytes = b""
 
     @property
     def status(self) -> str:
@@ -102,6 +106,8 @@ def of_cut(reason: Reason) -> Refusal:
 
 def serialize_refusal(refusal: Refusal, session: SessionId, severity: str = "FATAL") -> bytes:
     """Return the ErrorResponse. severity: "FATAL" ends the session, "ERROR" does not."""
+    if refusal.verbatim:
+        return refusal.verbatim
     where = f"Refused by rule {refusal.rule} ({refusal.reason.value}), session {session}."
     return error_response(
         severity,

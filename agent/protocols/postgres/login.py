@@ -24,6 +24,7 @@ from agent.protocols.postgres.limits import (
 )
 from agent.protocols.postgres.messages import (
     PROTOCOL_3,
+    message,
     password_message,
     sasl_initial_response,
     sasl_response,
@@ -257,7 +258,11 @@ def _downgrade(words: str) -> Refusal:
 
 
 def _server_said(payload: bytes, *, proven: bool) -> Refusal:
-    """Return the server's refusal in our words, with its SQLSTATE and, as DETAIL, its message."""
+    """Return the server's refusal: until it lets us in, in our words with its SQLSTATE and message.
+
+    Once it is proven what it says is for the loop, as any later error is: drivers and people look
+    for 'database "x" does not exist'.
+    """
     fields = report_fields(payload)
     sqlstate = fields.get(ord("C"), b"")
     if not _SQLSTATE.fullmatch(sqlstate):
@@ -271,4 +276,5 @@ def _server_said(payload: bytes, *, proven: bool) -> Refusal:
         detail=f"The server says: {shown}.",
         sqlstate=sqlstate.decode(),
         next_step="Ask the operator, unless the message says what to change.",
+        verbatim=message(b"E", payload) if proven else b"",
     )

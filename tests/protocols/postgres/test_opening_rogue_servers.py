@@ -136,6 +136,17 @@ def test_the_server_s_own_refusal_is_told() -> None:
     assert conductor.outcomes[0].status == "53300"
 
 
+def test_a_server_that_has_let_us_in_speaks_for_itself() -> None:
+    """What it says then is told as it is: no such database, too many connections, starting up."""
+    said = error(b"3D000", 'database "näme" does not exist'.encode())
+    conductor = begin(Server(behind=said))
+    conductor.down(startup())
+    conductor.check_ended()
+    assert conductor.to_loop.endswith(said)
+    assert conductor.outcomes[0].status == "3D000"
+    assert conductor.finished is Reason.UPSTREAM_CLOSED
+
+
 def test_a_server_that_echoes_the_password() -> None:
     """A server that was given the password can't give it to the loop: it is scrubbed."""
     for behind in (
