@@ -123,9 +123,9 @@ class Deciding(Releasing):
             return
         for statement in statements:
             pinned = touches_pinned(statement, read_only=self._read_only)
-            if pinned:
-                self._refuse_now(step, operation, of_pinned(statement, pinned))
-                return
+            if pinned:  # refused whatever the verdict is, which says how it is recorded
+                step.pinned = of_pinned(statement, pinned)
+                break
         self._judge(step, operation)
 
     def _run_by_name(self, name: str) -> tuple[Statement, ...]:
@@ -191,7 +191,9 @@ class Deciding(Releasing):
         if operation.operation_id != operation_id or prepared is None:
             return
         kept = as_recorded(operation, verdict, prepared)
-        if isinstance(verdict, Allow):
+        if step.pinned is not None:
+            self._refuse_now(step, kept, step.pinned)
+        elif isinstance(verdict, Allow):
             self._allowed(step, step.exchange, kept, verdict)
         else:
             self._refuse_now(step, kept, of_deny(verdict))

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from agent.model.ids import RuleId
 from agent.model.operation import Operation
 from agent.model.sql import Classified
+from agent.protocols.postgres.answers import Refusal
 from agent.protocols.postgres.names import Change, Portal, Prepared
 from agent.protocols.postgres.requests import Bind
 
@@ -64,6 +65,7 @@ class Step:
     most = 0  # an Execute's own row limit, a FunctionCall's function
     classified: Classified | None = None
     prepared: Prepared | None = None
+    pinned: Refusal | None = None  # it would change a pinned setting
     portal: Portal | None = None
     exchange: Exchange | None = None
     change: Change[Prepared] | Change[Portal] | None = None

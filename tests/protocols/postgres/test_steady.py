@@ -238,6 +238,16 @@ def test_pinned_settings_are_refused_whatever_the_policy_says(text: str) -> None
     assert {denied.rule for denied in play.denied} == {"built-in"}
 
 
+def test_refusals_of_pinned_settings_keep_no_literals_either() -> None:
+    """They are recorded as the rule says, like all else."""
+    play = Play(Answers(verdict=lambda _: Allow(RuleId("loop/0"), literals=Literals.NORMALIZE)))
+    text = "SET client_encoding = 'SJIS'; SELECT 'hunter2'"
+    play.loop(query(text) + whole(text) + SYNC)
+    assert play.take_up() == b""
+    assert [denied.rule for denied in play.denied] == ["built-in"] * 2
+    assert "hunter2" not in repr(play.denied)
+
+
 def test_a_function_called_by_its_id_is_unknown() -> None:
     """FunctionCall is judged as what nobody knows, and recorded when a rule allows that."""
     call = message(b"F", (1598).to_bytes(4, "big") + bytes(6))
