@@ -51,12 +51,14 @@ class CallFailed(Exception):
         nothing_made: bool = False,
         gone: bool = False,
         retry_after_s: float = 0.0,
+        ends_ms: int = 0,
     ) -> None:
         super().__init__(one_line(text))
         self.transient = transient
         self.permanent = permanent
         self.nothing_made = nothing_made
         self.gone = gone
+        self.ends_ms = ends_ms if _is_time(ends_ms) else 0
         self.retry_after_ms = int(1000 * max(0.0, min(retry_after_s, RETRY_AFTER_S_MAX)))
 
 
@@ -203,6 +205,7 @@ class Calls:
                 nothing_made=error.nothing_made,
                 gone=error.gone,
                 retry_after_s=error.retry_after_s,
+                ends_ms=error.ends_ms,
             ) from error
         except TimeoutError:
             text = f"the provider did not answer within {within_s:.0f} s"

@@ -112,6 +112,7 @@ class Broker:
             dict(os.environ),
             config.instance,
             lambda text: recorder.alarm(Alarm.USED_ELSEWHERE, text),
+            config.broker_dir / "remembered",
         )
         leases = Leases(journal, client, recorder.note, recorder.alarm, self._cut)
         loops = Loops(policies, recorder, sessions, leases, self._cut)

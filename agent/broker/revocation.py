@@ -42,6 +42,8 @@ class Revocation:
             if row.state is not LeaseState.REVOKING:  # if it is, a crash cut the attempt off
                 row = self._ledger.move_away(row, LeaseState.REVOKING, next_ms=0)
             row = await self._attempt(row)
+            if row.state is LeaseState.DRAINING:
+                return await self._outlive(row)
             if row.state not in OVER:
                 await self._pause(row)
         return row
@@ -68,6 +70,8 @@ class Revocation:
     async def _failed(self, row: Row, failure: CallFailed) -> Row:
         if await self._has_expired(row):
             return self._ledger.move_away(row, LeaseState.EXPIRED, next_ms=0)
+        if failure.ends_ms:
+            return self._lost(row, failure)
         logger.warning("lease %s is not revoked yet: %s", row.lease_id, failure)
         attempts = row.attempts + 1
         if failure.permanent or attempts >= ATTEMPTS_MAX:
@@ -86,6 +90,21 @@ class Revocation:
         if state is LeaseState.QUARANTINED:
             self._ledger.quarantine_alarm(row)
         return row
+
+    def _lost(self, row: Row, failure: CallFailed) -> Row:
+        """Nobody can end it any more: it is told so, and outlived."""
+        logger.warning("lease %s can't be revoked: %s", row.lease_id, failure)
+        clock = self._clock
+        return self._ledger.move_away(
+            row,
+            LeaseState.DRAINING,
+            revocable=False,
+            expires_ms=failure.ends_ms,
+            boot=clock.boot,
+            gone_ms=clock.boot_ms() + max(0, failure.ends_ms - clock.unix_ms()),
+            error=str(failure),
+            next_ms=0,
+        )
 
     async def _has_expired(self, row: Row) -> bool:
         """Whether its time is over and the provider says that it is gone: both, or it is not."""

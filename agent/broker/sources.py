@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.broker.files import Untrusted, read_secret
+from agent.broker.held import Held
 from agent.broker.http_client import Http
+from agent.broker.remembered import Remembered
 from agent.broker.shared import Shared
 from agent.broker.sql_client import Session, Sql
 from agent.credentials.spec import (
@@ -21,6 +23,7 @@ from agent.credentials.spec import (
     SqlServer,
 )
 from agent.model.secret import Secret
+from agent.runtime import clock
 
 SYSTEMD_CREDENTIALS_MAX = 256
 MACHINE_ID = Path("/etc/machine-id")
@@ -36,19 +39,29 @@ class BrokerClient:
         environment: Mapping[str, str],
         instance: str = "",
         alarm: Callable[[str], None] = lambda _: None,
+        remembered: Path | None = None,
     ) -> None:
-        """Systemd holds what `systemd_credentials` read while we were root."""
+        """Systemd holds what `systemd_credentials` read while we were root.
+
+        remembered: the folder of secrets on stable storage, None for none.
+        """
         self._systemd = systemd
         self._environment = environment
         self._alarm = alarm
         self._sql = Sql()
         self._http = Http()
         self._shared = Shared()
+        self._held = Held()
+        self._remembered = Remembered(remembered)
         self.host = host_name(instance)
 
     def random(self, count: int) -> bytes:
         """See Client.random."""
         return os.urandom(count)
+
+    def now_ms(self) -> int:
+        """See Client.now_ms."""
+        return clock.unix_ms()
 
     def sql(self, server: SqlServer, password: Secret) -> AbstractAsyncContextManager[Session]:
         """See Client.sql."""
@@ -71,6 +84,38 @@ class BrokerClient:
     def forget(self, key: str, value: object) -> None:
         """See Client.forget."""
         self._shared.forget(key, value)
+
+    def hold(self, key: str, secret: Secret) -> None:
+        """See Client.hold."""
+        self._held.hold(key, secret)
+
+    def held(self, key: str) -> Secret | None:
+        """See Client.held."""
+        return self._held.held(key)
+
+    def let_go(self, key: str) -> None:
+        """See Client.let_go."""
+        self._held.let_go(key)
+
+    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
+        """See Client.turn."""
+        return self._held.turn(key)
+
+    async def recall(self, key: str) -> Secret | None:
+        """See Client.recall.
+
+        Raises:
+            CredentialError: see there.
+        """
+        return self._remembered.recall(key)
+
+    async def remember(self, key: str, secret: Secret) -> None:
+        """See Client.remember.
+
+        Raises:
+            CredentialError: see there.
+        """
+        self._remembered.remember(key, secret)
 
     def alarm(self, text: str) -> None:
         """See Client.alarm."""

@@ -32,6 +32,8 @@ SQL_CONNECT_S, SQL_STATEMENT_S = 5.0, 10.0
 HTTP_S = 10.0  # from the name's look-up to the answer's last byte
 HTTP_HEADER_BYTES_MAX = 16 << 10  # of an answer
 SHARED_MAX = 256  # values that providers keep between calls; past it the oldest is dropped
+HELD_MAX = 16_384  # secrets that are held until they are revoked; past it the oldest is dropped
+REMEMBERED_MAX = 256  # secrets on stable storage; past it none is added
 Value = TypeVar("Value")
 
 
@@ -44,6 +46,8 @@ class CredentialError(Exception):
     sent, or the backend said no before it made anything). Of renew, without transient: it can't
     be renewed any more, and is replaced before its end; gone: the backend takes it no more, so
     that it is replaced now. retry_after_s: the backend said when to ask again, at the earliest.
+    ends_ms (of revoke): nobody can end it any more, and at this Unix time at the latest it has
+    ended by itself; until then it is shown as alive and not revocable, and never as revoked.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class CredentialError(Exception):
         nothing_made: bool = False,
         gone: bool = False,
         retry_after_s: float = 0.0,
+        ends_ms: int = 0,
     ) -> None:
         super().__init__(text)
         self.transient = transient
@@ -62,6 +67,7 @@ class CredentialError(Exception):
         self.nothing_made = nothing_made
         self.gone = gone
         self.retry_after_s = retry_after_s
+        self.ends_ms = ends_ms
 
 
 class SqlRefused(CredentialError):
@@ -179,6 +185,10 @@ class Client(Protocol):
         """Return random bytes that nobody can guess."""
         ...
 
+    def now_ms(self) -> int:
+        """Return the host's Unix time, for what we sign."""
+        ...
+
     def sql(self, server: SqlServer, password: Secret) -> AbstractAsyncContextManager[SqlSession]:
         """Connect, verified, and disconnect at the end.
 
@@ -212,6 +222,40 @@ class Client(Protocol):
 
     def forget(self, key: str, value: object) -> None:
         """Drop a shared value, unless it is another one by now."""
+        ...
+
+    def hold(self, key: str, secret: Secret) -> None:
+        """Hold in memory what can be revoked only by showing it; of a crash nothing is left."""
+        ...
+
+    def held(self, key: str) -> Secret | None:
+        """Return what is held, None when nothing is (any more)."""
+        ...
+
+    def let_go(self, key: str) -> None:
+        """Hold it no longer."""
+        ...
+
+    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
+        """Wait until nobody else is inside with this key, for what works one at a time."""
+        ...
+
+    async def recall(self, key: str) -> Secret | None:
+        """Return what was remembered, None for nothing.
+
+        Raises:
+            CredentialError: it can't be read.
+        """
+        ...
+
+    async def remember(self, key: str, secret: Secret) -> None:
+        """Return when a secret is on stable storage, in a file that only the broker can read.
+
+        For what a backend changes at each use (a refresh token), and nothing else.
+
+        Raises:
+            CredentialError: it is not, or there are REMEMBERED_MAX others.
+        """
         ...
 
     def alarm(self, text: str) -> None:

@@ -14,7 +14,7 @@ class LeaseState(StrEnum):
     ISSUED = "issued"  # it exists, and nobody has it yet
     ACTIVE = "active"
     RENEWING = "renewing"  # active, and the provider is asked to let it last
-    DRAINING = "draining"  # given to nobody any more; its sessions end, or have ended
+    DRAINING = "draining"  # given to nobody any more; its sessions, or it, end by themselves
     REVOKING = "revoking"  # the provider is told to end it
     REVOKE_RETRY = "revoke-retry"  # the provider could not; it is told again at a known time
     QUARANTINED = "quarantined"  # it could not for too long: a person is told, once a day again
@@ -30,7 +30,9 @@ allowed: dict[LeaseState, frozenset[LeaseState]] = {
     _S.ACTIVE: frozenset({_S.RENEWING, _S.DRAINING}),
     _S.RENEWING: frozenset({_S.ACTIVE, _S.DRAINING}),
     _S.DRAINING: frozenset({_S.REVOKING, _S.EXPIRED, _S.FORGOTTEN}),
-    _S.REVOKING: frozenset({_S.REVOKED, _S.EXPIRED, _S.FORGOTTEN, _S.REVOKE_RETRY, _S.QUARANTINED}),
+    _S.REVOKING: frozenset(
+        {_S.REVOKED, _S.EXPIRED, _S.FORGOTTEN, _S.REVOKE_RETRY, _S.QUARANTINED, _S.DRAINING}
+    ),
     _S.REVOKE_RETRY: frozenset({_S.REVOKING}),
     _S.QUARANTINED: frozenset({_S.REVOKING}),
     _S.REVOKED: frozenset(),

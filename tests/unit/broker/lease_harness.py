@@ -218,6 +218,10 @@ class Scripted:
                 raise CredentialError("the backend is away", transient=True)
             case "permanent":
                 raise CredentialError("the role owns a table", permanent=True)
+            case "lost":
+                raise CredentialError(
+                    "the token is lost", ends_ms=backend.clock.unix + backend.ttl_ms
+                )
             case "silent":
                 await asyncio.Event().wait()
             case "broken":

@@ -303,3 +303,28 @@ def test_from_every_prefix_of_the_journal_nothing_is_left(
                 assert world.state(lease) is S.REVOKED
 
     run_async(main())
+
+
+def test_what_nobody_can_end_any_more_is_outlived(world: World) -> None:
+    """It is shown as alive and not revocable until its own end, across a crash; then EXPIRED."""
+
+    async def main() -> None:
+        lease = await _ended(world, "lost", ttl_ms=HOUR)
+        row = world.leases.find(lease.lease_id)
+        assert row is not None
+        assert (row.state, row.revocable, row.error) == (S.DRAINING, False, "the token is lost")
+        assert row.expires_ms == world.clock.unix + HOUR
+        await world.clock.advance(HOUR // 2)
+        await world.crash()
+        await calm()
+        assert world.state(lease) is S.DRAINING
+        await world.clock.advance(HOUR // 2 - 1)
+        assert world.state(lease) is S.DRAINING
+        await world.clock.advance(1)
+        await calm()
+        assert world.state(lease) is S.EXPIRED
+        assert world.backend.calls.count("revoke") == 1
+        assert S.REVOKED not in world.states()
+        assert not world.alarms
+
+    run_async(main())
