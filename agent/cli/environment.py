@@ -13,7 +13,7 @@ BUNDLE_VARIABLES = (
     "CARGO_HTTP_CAINFO",
     "PIP_CERT",
     "DENO_CERT",
-    "PGSSLROOTCERT",  # libpq: verify-full then works; what a job set for the server itself would not
+    "PGSSLROOTCERT",  # libpq's verify-full; the CA of the server itself would not do
 )
 
 
