@@ -42,6 +42,7 @@ from agent.wire.commands import (
     RequestLease,
     Resume,
     Send,
+    SendApart,
     SetTimer,
     StartTls,
 )
@@ -232,7 +233,7 @@ class Driver:
         self._feed(Cut(Reason.DRAINING))
         self.end(Reason.DRAINING)
 
-    def _perform_rare(self, command: Command) -> None:
+    def _perform_rare(self, command: Command) -> None:  # noqa: PLR0912 - one case a command
         """Perform what does not come with every request."""
         match command:
             case SetTimer(name, delay_s):
@@ -257,6 +258,8 @@ class Driver:
             case CloseUpstream(reusable):
                 self._flush()
                 self._leave_upstream(reusable=reusable)
+            case SendApart():
+                self._services.apart.send(self._target, self._alpn[:1], command)
             case Finish(reason):
                 self.end(reason)
             case Send() | Judge() | RecordIntent() | RecordOutcome():

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from agent.proxy.apart import Apart
 from agent.proxy.classifier import Classifier
 from agent.proxy.dial import Dialler
 from agent.proxy.leaves import Leaves
@@ -22,3 +23,4 @@ class Services:
     dialler: Dialler
     leaves: Leaves
     classifier: Classifier
+    apart: Apart

@@ -25,6 +25,7 @@ from agent.model.ids import LeaseId, RunId
 from agent.model.reason import Reason
 from agent.proxy import classifier
 from agent.proxy.accept import Acceptor
+from agent.proxy.apart import Apart
 from agent.proxy.arrival import Arrivals
 from agent.proxy.dial import Dialler
 from agent.proxy.dns import Names
@@ -68,14 +69,16 @@ class Worker:
     async def start(self, kernel: Endpoint) -> None:
         """See Role."""
         peers = Peers(kernel)
+        dialler = Dialler(DialRules(frozenset({self._config.proxy_port, self._config.dns_port})))
         self._services = Services(
             peers,
             Recorder(lambda _: self._balance()),
             Sessions(self._closed, self._connections_max),
             Pool(self._idle_max),
-            Dialler(DialRules(frozenset({self._config.proxy_port, self._config.dns_port}))),
+            dialler,
             Leaves(peers),
             classifier.Classifier(*self._expendables, self._classifier_gone, self._kinships),
+            Apart(dialler),
         )
         self._arrivals = Arrivals(self._services)
         self._acceptor = Acceptor(self._take)
@@ -138,6 +141,7 @@ class Worker:
         except TimeoutError:
             self._services.sessions.cut_all(Reason.DRAINING)
         self._services.pool.close()
+        await self._services.apart.settle(DRAIN_MARGIN_S / 2)
         self._services.classifier.close()
         await self._services.recorder.settle()
 

@@ -78,6 +78,20 @@ class OpenUpstream:
 
 
 @dataclass(frozen=True, slots=True)
+class SendApart:
+    """Say something on a connection of its own to the target, and end it: asked for before Finish.
+
+    Best effort, without an answer: a server may be asked to stop what a session that is cut left
+    under way. Where the target asks for TLS, `request` goes first, in clear; the server's answer
+    must be `consent` and nothing else, and TLS is verified before `data` goes.
+    """
+
+    request: bytes
+    consent: bytes
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StartTls:
     """Begin TLS on a side that is in clear text → TlsStarted | UpstreamFailed.
 
@@ -141,6 +155,7 @@ Command = (
     | RecordOutcome
     | RequestLease
     | OpenUpstream
+    | SendApart
     | StartTls
     | Classify
     | CloseUpstream

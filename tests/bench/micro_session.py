@@ -91,7 +91,7 @@ class Bench:
         self.recorder.wired(cast("Endpoint", self.reporter))
         services = Services(
             cast("Any", None), self.recorder, Sessions(lambda *_: None), Pool(),
-            cast("Any", None), cast("Any", None), cast("Any", None),
+            cast("Any", None), cast("Any", None), cast("Any", None), cast("Any", None),
         )  # fmt: skip
         one = target(ca_pem=authority.pem)
         run_id, session_id = RunId(fresh_ulid()), SessionId(fresh_ulid())

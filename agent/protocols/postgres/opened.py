@@ -24,5 +24,6 @@ class Opened:
     upstream: str  # address, for records
     lease_id: LeaseId | None
     scrubber: Scrubber | None  # removes the leased secret from what goes down; None: no lease
+    backend: tuple[bytes, bytes] | None = field(default=None, repr=False)  # process id, cancel key
     leftover_downstream: bytes = field(default=b"", repr=False)
     leftover_upstream: bytes = field(default=b"", repr=False)

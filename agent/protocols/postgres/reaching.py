@@ -234,6 +234,7 @@ class Reaching(Ending):
             self._upstream or "",
             self._lease_id,
             self._scrubber,
+            login.key,
             self._intake.take_rest(),
             login.take_rest(),
         )

@@ -20,11 +20,19 @@ from agent.protocols.postgres.answers import (
 from agent.protocols.postgres.copying import Copying
 from agent.protocols.postgres.downflow import Downflow
 from agent.protocols.postgres.frames import Malformed
+from agent.protocols.postgres.messages import SSL_REQUEST, cancel_request
 from agent.protocols.postgres.names import Names, Portal, Prepared
 from agent.protocols.postgres.opened import Opened
 from agent.protocols.postgres.refusing import serialize_error
 from agent.protocols.postgres.step import END, SYNC, TERMINATE, Exchange, Stage, Step
-from agent.wire.commands import Command, Finish, RecordDenied, RecordOutcome, Send
+from agent.wire.commands import (
+    Command,
+    Finish,
+    RecordDenied,
+    RecordOutcome,
+    Send,
+    SendApart,
+)
 from agent.wire.relay import RelayContext
 from agent.wire.side import Side
 
@@ -257,9 +265,16 @@ class State:
         if self._finished:
             return
         self._up.clear()  # nothing goes upstream any more: its operations get an outcome below
+        if self._opened.backend is not None and refusal.reason is not Reason.UPSTREAM_CLOSED:
+            self._stop_statement(*self._opened.backend)
         if self._down.whole:
             self._tell(serialize_refusal(refusal, self._session))
         self._finish(refusal.reason)
+
+    def _stop_statement(self, pid: bytes, key: bytes) -> None:
+        """Have the server stop what it is at: it does not look at its connection while it works."""
+        if self._flight:
+            self._out.append(SendApart(SSL_REQUEST, b"S", cancel_request(pid, key)))
 
     def _cut(self, reason: Reason) -> None:
         self._fail(of_cut(reason))

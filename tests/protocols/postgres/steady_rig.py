@@ -37,6 +37,7 @@ from agent.wire.commands import (
     RecordOutcome,
     Resume,
     Send,
+    SendApart,
 )
 from agent.wire.events import (
     Cut,
@@ -107,6 +108,7 @@ class Play:
         self.denied: list[RecordDenied] = []
         self.intents: list[RecordIntent] = []
         self.outcomes: list[OperationFinished] = []
+        self.apart: list[bytes] = []
         self.finished: Reason | None = None
         self.paused = False
         self.now_ns = 1_000_000_000
@@ -210,6 +212,8 @@ class Play:
                 self.paused = True
             case Resume():
                 self.paused = False
+            case SendApart(_, _, data):
+                self.apart.append(data)
             case Finish(reason):
                 self.finished = reason
             case _:

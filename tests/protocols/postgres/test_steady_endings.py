@@ -4,9 +4,24 @@ import pytest
 
 from agent.model.audit import Outcome
 from agent.model.reason import Reason
-from agent.protocols.postgres.messages import error_response, message, parameter_status
+from agent.protocols.postgres.messages import (
+    cancel_request,
+    error_response,
+    message,
+    parameter_status,
+)
+from agent.wire.events import Eof
 from tests.conformance.conductor import CANARY
-from tests.protocols.postgres.steady_rig import DOWN, TERMINATE, UP, Answers, Play, copy_data, query
+from tests.protocols.postgres.steady_rig import (
+    DOWN,
+    TERMINATE,
+    UP,
+    Answers,
+    Play,
+    copy_data,
+    opened,
+    query,
+)
 from tests.protocols.postgres.steady_words import (
     BOUND,
     CLOSED,
@@ -37,6 +52,23 @@ def test_a_cut_says_its_true_cause() -> None:
     assert play.finished is Reason.RUN_ENDED
     assert [outcome.outcome for outcome in play.outcomes] == [Outcome.ABORTED]
     play.check()
+
+
+def test_a_cut_has_the_server_stop_what_it_is_at() -> None:
+    """With the server's own key, which the loop never saw; a session at rest needs no such word."""
+    key = (b"\0\0\1\2", b"abcd")
+    play = Play(Answers(opened=opened(backend=key)))
+    play.cut(Reason.RUN_ENDED)
+    assert play.apart == []
+    play = Play(Answers(opened=opened(backend=key)))
+    play.loop(query("SELECT pg_sleep(60)"))
+    play.cut(Reason.RUN_ENDED)
+    assert play.apart == [cancel_request(*key)]
+    play = Play(Answers(opened=opened(backend=key)))
+    play.loop(query("SELECT pg_sleep(60)"))
+    play.give(Eof(UP))
+    assert play.finished is Reason.UPSTREAM_CLOSED
+    assert play.apart == []
 
 
 def test_a_cut_before_the_record_sends_nothing() -> None:

@@ -1,0 +1,104 @@
+"""A run's end, and a revoke by hand, stop what it has the server do: the server is asked."""
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.servers.postgres import programs
+from tests.system.postgres_site import NAME, Site, Stage, postgres_site, postgres_stage
+
+pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(300)]
+WITHIN_S = 20.0
+STATEMENTS = {
+    "sleep": "SELECT pg_sleep(600)",
+    "copy": "COPY (SELECT repeat('x', 100) FROM generate_series(1, 100000000)) TO STDOUT",
+}
+HOSTS = {"orders": NAME, "app": "app.test.internal"}  # a role for the run, and a login that stays
+ROLES = "SELECT rolname FROM pg_roles WHERE rolname ~ '^loopwarden_[0-9a-z]{26}_'"
+BUSY = (
+    "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()"
+    " AND (query ~ 'pg_sleep' OR query ~ '^COPY')"
+)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """A server."""
+    with postgres_site() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def whole(site: Site) -> Iterator[Stage]:
+    """A worker host whose loops may use it."""
+    with postgres_stage(site) as made:
+        yield made
+
+
+def wait_for(whole: Stage, sql: str, *, rows: bool) -> list[tuple[str, ...]]:
+    """Ask the server until there are rows, or none; return them."""
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        found = whole.site.server.ask(sql)
+        if bool(found) is rows:
+            return found
+        assert time.monotonic() < deadline, (sql, found)
+        time.sleep(0.02)
+
+
+@contextmanager
+def working(whole: Stage, target: str, statement: str) -> Iterator[str]:
+    """Run a loop whose statement is under way; yield its run's id."""
+    address = f"postgresql://{HOSTS[target]}/orders"
+    command = [str(programs() / "psql"), "-XAtqc", STATEMENTS[statement], address]
+    with subprocess.Popen(
+        whole.host.run_command("everything", command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=whole.host.loop_environment(),
+        cwd="/",
+    ):
+        try:
+            wait_for(whole, BUSY, rows=True)
+            (run_id,) = runs(whole)
+            yield run_id
+        finally:
+            for run_id in runs(whole):
+                end(whole, run_id)
+
+
+def runs(whole: Stage) -> list[str]:
+    """Return the ids of the live runs."""
+    folder = Path(whole.host.cgroup, f"{whole.host.instance}.slice")
+    live = [path.parent.name for path in folder.glob("*/cgroup.procs") if path.read_text()]
+    return [found[0] for name in live if (found := re.search(r"[0-9A-Z]{26}", name))]
+
+
+def end(whole: Stage, run_id: str) -> None:
+    """End a run's processes at once, as the kernel does."""
+    folder = Path(whole.host.cgroup, f"{whole.host.instance}.slice")
+    for path in folder.glob(f"*{run_id}*/cgroup.kill"):
+        path.write_text("1")
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+@pytest.mark.parametrize("target", HOSTS)
+@pytest.mark.parametrize("how", ["run-ended", "run-revoked"])
+def test_what_is_under_way_stops(whole: Stage, how: str, target: str, statement: str) -> None:
+    """The server works on it no more, the role is dropped, and the records tell why."""
+    with working(whole, target, statement) as run_id:
+        if how == "run-revoked":
+            assert whole.host.cli("revoke", run_id).returncode == 0
+        else:
+            end(whole, run_id)
+        wait_for(whole, BUSY, rows=False)
+        wait_for(whole, ROLES, rows=False)
+    (cut,) = whole.operations(at_least=1, run_id=run_id, outcome="aborted")
+    assert STATEMENTS[statement] == cut["resource"]
+    assert cut["reason"] == how
