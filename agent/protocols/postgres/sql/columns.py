@@ -6,12 +6,15 @@ a call. `t.to_json` is to_json of the whole row, unless t has a column of that n
 both.
 """
 
+from collections.abc import Collection
+
 from agent.model.sql import Column, Effect
 from agent.protocols.postgres.sql.facts import Facts
 from agent.protocols.postgres.sql.functions import effect_of
 from agent.protocols.postgres.sql.rows import OF_ANY_ROW
 
 STAR = "*"
+MEANINGS_MAX = 16  # relations that one name stands for; of more, the column may be of any
 _EXPAND = "_pg_expandarray"  # gives fields x and n, which drivers take out in an outer query
 _MERELY = frozenset({Effect.READ, Effect.UNKNOWN})
 
@@ -24,7 +27,7 @@ def resolve(facts: Facts) -> None:
             _bare(facts, name)
             continue
         qualifier = parts[-2]
-        for table in facts.aliases.get(qualifier) or (qualifier,):
+        for table in _meanings(facts, qualifier) or (qualifier,):
             facts.columns_read[Column(table, name)] = None
             if name in OF_ANY_ROW:
                 facts.columns_read[Column(table, STAR)] = None
@@ -40,6 +43,12 @@ def resolve(facts: Facts) -> None:
 
 def _bare(facts: Facts, name: str) -> None:
     """A name without qualifier is a column, or a relation's whole row."""
-    for table in facts.aliases.get(name, ()):
+    for table in _meanings(facts, name):
         facts.columns_read[Column(table, STAR)] = None
     facts.columns_read[Column("", name)] = None
+
+
+def _meanings(facts: Facts, name: str) -> Collection[str]:
+    """The relations that a name stands for; "" is any: text must not cost its length's square."""
+    found = facts.aliases.get(name, {})
+    return found if len(found) <= MEANINGS_MAX else ("",)

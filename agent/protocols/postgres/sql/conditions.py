@@ -6,6 +6,8 @@ true unless it is plainly false. Beyond that the usual tautologies are known, no
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from agent.protocols.postgres.sql.facts import Node
 
 # what makes an expression depend on the row
@@ -117,16 +119,21 @@ def _never(node: Node) -> bool:
 def _covers(arms: list[Node]) -> bool:
     """Whether two arms are each other's opposite: x OR NOT x, x IS NULL OR x IS NOT NULL."""
     plain = [_bare(arm) for arm in arms]
+    known = set(map(_written, plain))
     for arm in plain:
         negated = {"BoolExpr": {"boolop": "NOT_EXPR", "args": [arm]}}
-        if negated in plain:
+        if _written(negated) in known:
             return True
         test = arm.get("NullTest") if isinstance(arm, dict) else None
         if test and test.get("nulltesttype") == "IS_NULL":
             opposite = {"NullTest": {**test, "nulltesttype": "IS_NOT_NULL"}}
-            if opposite in plain:
+            if _written(opposite) in known:
                 return True
     return False
+
+
+def _written(arm: object) -> bytes:
+    return msgspec.json.encode(arm, order="sorted")
 
 
 def _null_test(fields: Node) -> bool:

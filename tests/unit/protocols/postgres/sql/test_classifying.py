@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from agent.model.sql import Call, Column, Effect, Relation, Statement
 from agent.protocols.postgres.sql import CLASSIFY_BYTES_MAX, classify
 from agent.protocols.postgres.sql.classifying import STATEMENTS_MAX
+from agent.protocols.postgres.sql.columns import MEANINGS_MAX
 from agent.protocols.postgres.sql.walk import NESTING_MAX
 from agent.protocols.postgres.sql.words import words
 
@@ -91,6 +92,16 @@ def test_names_of_with_queries_are_no_relations(text: str, relations: set[str]) 
 def test_columns_read(text: str, columns: set[Column]) -> None:
     """Stars and whole rows are given as every column of their relation."""
     assert set(_one(text).columns_read) == columns
+
+
+def test_a_name_for_many_relations() -> None:
+    """Of MEANINGS_MAX relations a column is of each; of one more, it is of any."""
+    fits = [f"t{number}" for number in range(MEANINGS_MAX)]
+    text = "SELECT z.a, z.to_json, z FROM " + ", ".join(f"{name} z" for name in fits)
+    expected = {Column(name, column) for name in fits for column in ("a", "to_json", "*")}
+    assert set(_one(text).columns_read) == expected | {Column("", "z")}
+    expected = {Column("", name) for name in ("a", "to_json", "*", "z")}
+    assert set(_one(f"{text}, more z").columns_read) == expected
 
 
 def test_columns_written() -> None:
