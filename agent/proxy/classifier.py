@@ -18,7 +18,8 @@ from agent.runtime import expendable
 from agent.wire.relay import Kinship
 
 KEPT_MAX = 8_192  # texts; the least recently used goes
-KEPT_CHARACTERS_MAX = 16 << 20  # of all kept texts together
+KEPT_BYTES_MAX = 64 << 20  # of all kept texts and classes together, about
+CLASS_BYTES_PER_BYTE = 5  # of an answer: what its objects take (measured: 5.1 for many columns)
 KEPT_TEXT_CHARACTERS_MAX = 256 << 10  # a longer text is classified each time
 SHORT_TEXT_CHARACTERS_MAX = 16 << 10  # a longer text waits behind other long ones only
 WAITING_MAX = 1_024  # texts that wait for the process; one more is UNKNOWN
@@ -66,7 +67,7 @@ class _Lane:
     def __init__(
         self,
         process: expendable.Expendable,
-        on_answer: Callable[[Ask, Classified], None],
+        on_answer: Callable[[Ask, Classified, int], None],
         on_gone: Callable[[], None],
     ) -> None:
         self._process = process
@@ -117,7 +118,10 @@ class _Lane:
         if answer is None:
             logger.warning("a classifier process died over a text of %d characters", len(ask[1]))
         self._next()
-        self._on_answer(ask, unknown(CRASHED) if answer is None else _decode(answer))
+        if answer is None:
+            self._on_answer(ask, unknown(CRASHED), 0)
+        else:
+            self._on_answer(ask, _decode(answer), len(answer))
 
     def _lost(self) -> None:
         """The keeper is gone: whoever waits hears the worst, and the worker ends."""
@@ -126,7 +130,7 @@ class _Lane:
         self._waiting.clear()
         self._leave()
         for ask in asks:
-            self._on_answer(ask, unknown(CRASHED))
+            self._on_answer(ask, unknown(CRASHED), 0)
         self._on_gone()
 
     def _leave(self) -> None:
@@ -152,8 +156,8 @@ class Classifier:
         self._kinships = kinships
         self._short = _Lane(short, self._answered, on_gone)
         self._long = _Lane(long, self._answered, on_gone)
-        self._kept: collections.OrderedDict[Ask, Classified] = collections.OrderedDict()
-        self._kept_characters = 0
+        self._kept: collections.OrderedDict[Ask, tuple[Classified, int]] = collections.OrderedDict()
+        self._kept_bytes = 0
         self._waiting: dict[Ask, list[Callable[[Classified], None]]] = {}
 
     def known(self, dialect: str, text: str) -> Classified | None:
@@ -167,9 +171,10 @@ class Classifier:
                 return None
             ask = (dialect, key)
             found = self._kept.get(ask)
-        if found is not None:
-            self._kept.move_to_end(ask)
-        return found
+        if found is None:
+            return None
+        self._kept.move_to_end(ask)
+        return found[0]
 
     def classify(self, dialect: str, text: str, then: Callable[[Classified], None]) -> None:
         """Ask, and call back once: on a later turn of the event loop, or at once when refused."""
@@ -191,21 +196,21 @@ class Classifier:
         self._short.close()
         self._long.close()
 
-    def _answered(self, ask: Ask, classified: Classified) -> None:
+    def _answered(self, ask: Ask, classified: Classified, answer_bytes: int) -> None:
         waiters = self._waiting.pop(ask)
-        self._keep(ask, classified)
+        self._keep(ask, classified, answer_bytes)
         for then in waiters:
             then(classified)
 
-    def _keep(self, ask: Ask, classified: Classified) -> None:
+    def _keep(self, ask: Ask, classified: Classified, answer_bytes: int) -> None:
         kinship = self._kinships.get(ask[0])
         if kinship is not None and kinship.is_shared(classified):
             ask = (ask[0], kinship.kin(ask[1]) or ask[1])
-        size = len(ask[1])
-        if size > KEPT_TEXT_CHARACTERS_MAX or ask in self._kept:
+        if len(ask[1]) > KEPT_TEXT_CHARACTERS_MAX or ask in self._kept:
             return
-        self._kept[ask] = classified
-        self._kept_characters += size
-        while len(self._kept) > KEPT_MAX or self._kept_characters > KEPT_CHARACTERS_MAX:
-            (_, text), _ = self._kept.popitem(last=False)
-            self._kept_characters -= len(text)
+        size = len(ask[1]) + CLASS_BYTES_PER_BYTE * answer_bytes
+        self._kept[ask] = classified, size
+        self._kept_bytes += size
+        while len(self._kept) > KEPT_MAX or self._kept_bytes > KEPT_BYTES_MAX:
+            _, (_, size) = self._kept.popitem(last=False)
+            self._kept_bytes -= size

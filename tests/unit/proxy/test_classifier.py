@@ -11,7 +11,9 @@ from agent.model.sql import Classified, Effect, Relation, Statement, unknown
 from agent.proxy import classifier
 from agent.proxy.classifier import (
     BUSY,
+    CLASS_BYTES_PER_BYTE,
     CRASHED,
+    KEPT_BYTES_MAX,
     KEPT_MAX,
     SHORT_TEXT_CHARACTERS_MAX,
     TOO_MUCH,
@@ -29,7 +31,7 @@ def classify(text: str) -> Classified:
     if text.startswith("die"):
         os.kill(os.getpid(), signal.SIGSEGV)
     relation = Relation("", "t" * 100)
-    many = 4_000 if text.startswith("many") else 1
+    many = {"many": 4_000, "some": 900}.get(text[:4], 1)
     return Classified((Statement("SELECT", frozenset({Effect.READ}), (relation,) * many),), text)
 
 
@@ -123,6 +125,24 @@ def test_bounds() -> None:
             for number in range(KEPT_MAX):
                 await asked(one, f"more {number}")
             assert one.known("x", "text 0") is None
+
+    asyncio.run(scenario())
+
+
+def test_what_is_kept_is_bounded_by_what_it_takes() -> None:
+    """Short texts whose classes are large go before there are KEPT_MAX of them."""
+
+    async def scenario() -> None:
+        async with running() as one:
+            await ask(one, "some 0")
+            most = KEPT_BYTES_MAX // one._kept_bytes
+            assert most < KEPT_MAX // 10
+            for number in range(1, most + 1):
+                await ask(one, f"some {number}")
+                assert one._kept_bytes <= KEPT_BYTES_MAX
+            assert one.known("x", "some 0") is None
+            assert one.known("x", f"some {most}") is not None
+            assert one._kept_bytes > KEPT_BYTES_MAX - CLASS_BYTES_PER_BYTE * 128 * 1024
 
     asyncio.run(scenario())
 
