@@ -2,7 +2,15 @@
 
 import pytest
 
-from agent.protocols.postgres.names import NAMES_BYTES_MAX, NAMES_MAX, Names, NotYet
+from agent.protocols.postgres.names import (
+    FACT_BYTES,
+    NAMES_BYTES_MAX,
+    NAMES_MAX,
+    Names,
+    NotYet,
+)
+from agent.protocols.postgres.recording import prepare
+from agent.protocols.postgres.sql import classify
 
 
 class Text(str):
@@ -91,3 +99,10 @@ def test_names_are_bounded_in_bytes() -> None:
     names.set(b"b", Text("x"))
     names.clear()
     assert names.weight == 0
+
+
+def test_a_statement_weighs_what_is_known_of_it() -> None:
+    """Its names count, not its text alone: they take more room than they have letters."""
+    few, many = (f"SELECT {', '.join(f'c{n}' for n in range(count))} FROM t" for count in (1, 500))
+    small, large = (prepare(text, one := classify(text), one.statements) for text in (few, many))
+    assert large.weight - small.weight == 2 * (len(many) - len(few)) + 499 * FACT_BYTES
