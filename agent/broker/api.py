@@ -28,6 +28,7 @@ from agent.ipc.messages import (
 from agent.model.flow import Tier
 from agent.model.ids import LoopName, RunId
 from agent.model.reason import Reason
+from agent.model.secret import Secret
 from agent.policy.errors import PolicyError
 
 PROBE_TIMEOUT_S = 120.0
@@ -104,7 +105,8 @@ class Api:
                 f"{RUNS_OPEN_MAX} runs of this connection have no process yet",
                 "Admit one first.",
             )
-        run = await self._parts.loops.create(connection.peer, request.loop, request.argv)
+        token = Secret(request.token.encode("utf-8", "replace")) if request.token else None
+        run = await self._parts.loops.create(connection.peer, request.loop, request.argv, token)
         if connection.closed:
             self._parts.loops.finish(run.run_id, Reason.DOWNSTREAM_CLOSED)
         connection.runs_open.add(run.run_id)
@@ -214,6 +216,7 @@ class Api:
             layers=layers.layers,
             counters=layers.counters
             | dict(parts.recorder.counters)
+            | dict(parts.loops.gate.counters)
             | {"leases.quarantined": parts.leases.quarantined},
             ca_not_after_ms=parts.ca.not_after_ms,
         )

@@ -24,11 +24,18 @@ class Control(Struct, frozen=True, tag=True, array_like=True):
 
 
 class StartRun(Control, frozen=True):
-    """Make a run of a loop → RunOpened. user "" is the caller's own; root may name another."""
+    """Make a run of a loop → RunOpened. user "" is the caller's own; root may name another.
+
+    token: an identity token, "" for none; it is not shown by repr.
+    """
 
     loop: str
     argv: tuple[str, ...]
     user: str
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"StartRun(loop={self.loop!r}, user={self.user!r})"
 
 
 class AdmitRun(Control, frozen=True):

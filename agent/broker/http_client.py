@@ -63,8 +63,10 @@ class Http:
     def __init__(self) -> None:
         self._contexts: collections.OrderedDict[str, ssl.SSLContext] = collections.OrderedDict()
 
-    async def request(self, request: HttpRequest) -> HttpReply:
-        """Send it, and return the answer.
+    async def request(
+        self, request: HttpRequest, body_bytes_max: int = SECRET_BYTES_MAX
+    ) -> HttpReply:
+        """Send it, and return the answer; its body is at most so long.
 
         Raises:
             CredentialError: see Client.http.
@@ -72,7 +74,7 @@ class Http:
         address = _address(request)
         context = self._context(request.ca) if address.tls else None
         within_s = min(request.within_s, HTTP_S)
-        exchange = _Exchange(address, _head(request, address), request.body)
+        exchange = _Exchange(address, _head(request, address), request.body, body_bytes_max)
         try:
             async with asyncio.timeout(within_s):
                 await asyncio.get_running_loop().create_connection(
@@ -121,7 +123,9 @@ class Http:
 class _Exchange(asyncio.Protocol):
     """One request and its answer."""
 
-    def __init__(self, address: _Address, head: h11.Request, body: Secret | None) -> None:
+    def __init__(
+        self, address: _Address, head: h11.Request, body: Secret | None, body_bytes_max: int
+    ) -> None:
         self._name = address.name
         self._head = head
         self._body = body
@@ -130,6 +134,8 @@ class _Exchange(asyncio.Protocol):
         self._answer: h11.Response | None = None
         self._content = bytearray()
         self._received = 0
+        self._body_bytes_max = body_bytes_max
+        self._received_max = REPLY_BYTES_MAX + 4 * (body_bytes_max - SECRET_BYTES_MAX)
         self.reply: asyncio.Future[HttpReply] = asyncio.get_running_loop().create_future()
         self.sent = False  # something of it may have arrived
 
@@ -148,8 +154,8 @@ class _Exchange(asyncio.Protocol):
         if self.reply.done():
             return
         self._received += len(data)
-        if self._received > REPLY_BYTES_MAX:
-            self._fail(f"{self._name} sends more than {REPLY_BYTES_MAX} bytes")
+        if self._received > self._received_max:
+            self._fail(f"{self._name} sends more than {self._received_max} bytes")
             return
         self._read(data)
 

@@ -8,15 +8,17 @@ import asyncio
 import collections
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from agent.broker.identity.gate import Gate
+from agent.broker.identity.refusal import Unverified
 from agent.broker.leases import Leases
 from agent.broker.listing import all_runs
 from agent.broker.peer import Peer
 from agent.broker.policies import Policies
 from agent.broker.recorder import Recorder, Unrecorded
 from agent.broker.sessions import Sessions
-from agent.broker.who import may_start
+from agent.broker.who import may_start, tokens_of
 from agent.ipc.endpoint import Endpoint, PeerGone, RequestFailed
 from agent.ipc.messages import (
     Admit,
@@ -33,9 +35,10 @@ from agent.ipc.messages import (
 from agent.model.audit import RunEnded, RunStarted
 from agent.model.flow import Tier
 from agent.model.ids import LoopName, RunId
-from agent.model.loop import Run, RunState, allowed
+from agent.model.loop import Run, RunState, TokenIdentity, allowed
 from agent.model.reason import Reason
 from agent.model.redaction import redact
+from agent.model.secret import Secret
 from agent.policy.hours import are_open, shown
 from agent.policy.schema import LoopPolicy
 from agent.runtime import clock
@@ -68,6 +71,7 @@ class LiveRun:
     timer: asyncio.TimerHandle | None = None
     finishing: asyncio.Task[None] | None = None
     ended_because: Reason = field(default=Reason.RUN_ENDED)
+    token: Secret | None = None  # which let it start; gone with the run, or with us
 
     def move(self, state: RunState) -> None:
         """Make a transition of the table."""
@@ -87,12 +91,14 @@ class Loops:
         sessions: Sessions,
         leases: Leases,
         tell_workers: Callable[[CutRun], None],
+        gate: Gate,
     ) -> None:
         self._policies = policies
         self._recorder = recorder
         self._sessions = sessions
         self._leases = leases
         self._tell_workers = tell_workers
+        self.gate = gate
         self._kernel: Endpoint | None = None
         self._creating: collections.Counter[LoopName] = collections.Counter()
         self._expiring: set[asyncio.Task[None]] = set()
@@ -131,15 +137,42 @@ class Loops:
         """Return a run that the kernel holds."""
         return self.live.get(run_id)
 
-    async def create(self, peer: Peer, loop_name: str, argv: tuple[str, ...]) -> Run:
+    async def create(
+        self, peer: Peer, loop_name: str, argv: tuple[str, ...], token: Secret | None = None
+    ) -> Run:
         """Make a run; it is recorded before this returns, and has no process yet.
+
+        A token counts for a loop that names issuers: there it must be good, whoever shows it.
 
         Raises:
             RunRefused: not allowed, not recordable, or the kernel said no.
         """
-        loop = self._allowed(peer, loop_name)
-        message = CreateRun(_new_id(), loop.name, peer.initiator, redact(argv), clock.unix_ms())
-        return await self._make(message, RunState.CREATED)
+        loop, identity = await self._identified(peer, loop_name, token)
+        initiator = replace(peer.initiator, token=identity)
+        message = CreateRun(_new_id(), loop.name, initiator, redact(argv), clock.unix_ms())
+        run = await self._make(message, RunState.CREATED)
+        if token is not None and identity is not None:
+            self.live[run.run_id].token = token
+        return run
+
+    async def _identified(
+        self, peer: Peer, name: str, token: Secret | None
+    ) -> tuple[LoopPolicy, TokenIdentity | None]:
+        loop = self._policies.loop(name)
+        if token is None or loop is None or not tokens_of(loop):
+            return self._allowed(peer, name), None
+        try:
+            verified = await self.gate.verify(token, loop, self._policies.policy.issuers)
+            loop = self._allowed(peer, name, by_token=True)
+            self.gate.use(verified, loop, peer)
+        except Unverified as error:
+            reference = self.gate.refused(error, loop, peer)
+            raise RunRefused(
+                Reason.POLICY_DENIED,
+                f"this token does not let you start loop {name[:64]}",
+                f"Whoever keeps this host finds the cause in the daemon's journal: {reference}.",
+            ) from None
+        return loop, verified.identity
 
     async def register(self, peer: Peer, loop_name: str, path: str) -> Run:
         """Make an existing cgroup a run.
@@ -220,7 +253,7 @@ class Loops:
                 self._tell_workers(CutRun(run_id, Reason.POLICY_CHANGED))
                 self._leases.forget(run_id)
 
-    def _allowed(self, peer: Peer, name: str) -> LoopPolicy:
+    def _allowed(self, peer: Peer, name: str, *, by_token: bool = False) -> LoopPolicy:
         refusal = self._recorder.refusal
         if refusal:
             raise RunRefused(
@@ -234,7 +267,7 @@ class Loops:
                 f"the policy has no loop {name[:64]!r} (it has: {known})",
                 f"Add it to a file in {self._policies.directory}, then `loopwarden policy reload`.",
             )
-        if not may_start(loop, peer):
+        if not by_token and not may_start(loop, peer):
             raise RunRefused(
                 Reason.POLICY_DENIED,
                 f"{peer.initiator.user} may not start loop {loop.name}",

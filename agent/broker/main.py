@@ -14,6 +14,11 @@ from pathlib import Path
 from agent.broker import kills, workers
 from agent.broker.api import Api, Parts
 from agent.broker.ca import HostCa, load_or_make
+from agent.broker.http_client import Http
+from agent.broker.identity.fetch import fetch_over
+from agent.broker.identity.gate import Gate
+from agent.broker.identity.issuers import Issuers
+from agent.broker.identity.seen import Seen
 from agent.broker.journal import Journal
 from agent.broker.leases import Leases
 from agent.broker.loops import Loops
@@ -115,7 +120,7 @@ class Broker:
             config.broker_dir / "remembered",
         )
         leases = Leases(journal, client, recorder.note, recorder.alarm, self._cut)
-        loops = Loops(policies, recorder, sessions, leases, self._cut)
+        loops = Loops(policies, recorder, sessions, leases, self._cut, self._gate(recorder))
         ca = self._open_ca()
         self._parts = Parts(
             policies=policies,
@@ -192,6 +197,11 @@ class Broker:
         task = asyncio.get_running_loop().create_task(swept)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _gate(self, recorder: Recorder) -> Gate:
+        issuers = Issuers(fetch_over(Http()), lambda: clock.boot_ns() / 1e9)
+        seen = Seen(self._config.broker_dir / "tokens.seen", clock.unix_ms() // 1000)
+        return Gate(issuers, seen, lambda text: recorder.alarm(Alarm.TOKEN_REFUSED, text))
 
     def _open_ca(self) -> HostCa:
         now = dt.datetime.now(dt.UTC)

@@ -93,7 +93,7 @@ def _initiator(sock: socket.socket, pid: int, uid: int, option: int) -> tuple[In
         uid=uid,
         user=user_name(uid),
         pid=pid,
-        exe=exe[:PATH_CHARACTERS_MAX],
+        exe=_text(exe)[:PATH_CHARACTERS_MAX],
         tty=tty,
         unit=origin.path[:PATH_CHARACTERS_MAX],
         service=origin.unit,
@@ -119,9 +119,14 @@ def _parents(stat: Stat) -> tuple[Parent, ...]:
         if uid < 0:
             break
         comm = above.comm[:COMM_CHARACTERS_MAX]
-        found.append(Parent(below.parent, uid, comm, exe[:EXE_CHARACTERS_MAX]))
+        found.append(Parent(below.parent, uid, comm, _text(exe)[:EXE_CHARACTERS_MAX]))
         below = above
     return tuple(found)
+
+
+def _text(path: str) -> str:
+    """Return a path whose bytes are no UTF-8 as text that can be recorded."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def tty_name(device: int) -> str:

@@ -9,6 +9,7 @@ STATE_DIR = Path("/var/lib/loopwarden-collector")
 CONFIG = Path("/etc/loopwarden/collector.toml")
 LISTEN = "[::]:7443"
 ENROLL_LISTEN = "[::]:7444"
+BY = "who started the run: a user, or the subject of a token; * is any characters"
 EXIT_CODES = """exit codes:
   0  done        1  not found, refused, or `verify` found a bad chain
   2  wrong use   3  the store, the CA or an address can't be used
@@ -89,6 +90,7 @@ def _asking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     who.add_argument("--loop", metavar="NAME")
     who.add_argument("--run", metavar="ID", help="an id, or its beginning or end")
     who.add_argument("--host", metavar="NAME")
+    who.add_argument("--by", metavar="WHO", help=BY)
     who.add_argument("--at", default="now", metavar="TIME", help="now, 2h (ago), or ISO 8601")
     _placed(commands.add_parser("alarms", help="alarms of all hosts, newest first"))
     kill = _placed(
@@ -123,6 +125,7 @@ def _filters(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--table", metavar="NAME", help="that a query touches: orders, or s.orders"
     )
     command.add_argument("--text", metavar="TEXT", help="that a query's text or a path holds")
+    command.add_argument("--by", metavar="WHO", help=BY)
     command.add_argument("--since", metavar="TIME", help="2h (ago), or ISO 8601")
     command.add_argument("--until", metavar="TIME")
     command.add_argument("--limit", type=int, default=100, help="at most so many (100)")

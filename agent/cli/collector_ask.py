@@ -112,7 +112,9 @@ def _print_news(rows: list[query.Row], arguments: argparse.Namespace, paint: Pai
 
 def _who(connection: Connection, arguments: argparse.Namespace, paint: Paint) -> int:
     at_ms = parse_moment_ms(arguments.at, clock.unix_ms())
-    wanted = query.Filter(loop=arguments.loop, run=arguments.run, host=arguments.host)
+    wanted = query.Filter(
+        loop=arguments.loop, run=arguments.run, host=arguments.host, by=arguments.by
+    )
     rows = query.who(connection, arguments.target, at_ms, wanted)
     return _print(rows, arguments, paint, show.who)
 
@@ -165,6 +167,7 @@ def _filter(arguments: argparse.Namespace) -> query.Filter:
         effect=arguments.effect,
         table=arguments.table,
         text=arguments.text,
+        by=arguments.by,
         since_ms=None if arguments.since is None else parse_moment_ms(arguments.since, now_ms),
         until_ms=None if arguments.until is None else parse_moment_ms(arguments.until, now_ms),
         limit=max(1, arguments.limit),

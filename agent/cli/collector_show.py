@@ -99,7 +99,25 @@ def initiator(by: Row | None) -> str:
         return "unknown"
     name = by["user"] or f"uid {by['uid']}"
     where = f" on {by['tty']}" if by["tty"] else ""
-    return f"{name} ({by['exe'] or '?'}[{by['pid']}]{where})"
+    local = f"{name} ({by['exe'] or '?'}[{by['pid']}]{where})"
+    token = by.get("token")
+    return f"{token['subject']} of {token['issuer']}, as {local}" if token else local
+
+
+def _origin(by: Row | None) -> list[tuple[str, str]]:
+    """What else is known of who started a run; runs of earlier versions have none of it."""
+    if not by:
+        return []
+    token, facts = by.get("token"), []
+    if token and token["claims"]:
+        claims = (f"{name}={value}" for name, value in sorted(token["claims"].items()))
+        facts.append(("claims", ", ".join(claims)))
+    if by.get("service"):
+        facts.append(("unit", f"{by['service']} (invocation {by['invocation'] or 'unknown'})"))
+    if by.get("container"):
+        facts.append(("container", by["container"]))
+    above = [f"{one['exe'] or one['comm']}[{one['pid']}]" for one in by.get("parents", ())]
+    return [*facts, ("below", " ← ".join(above))] if above else facts
 
 
 def who(rows: list[Row], paint: Paint) -> str:
@@ -172,6 +190,7 @@ def _facts(row: Row) -> list[str]:
         ("loop", row["loop"] or "-"),
         ("run", f"{row['run_id'] or '-'} ({row['tier']}, evidence {row['evidence']})"),
         ("started by", initiator(run["initiator"] if run else None)),
+        *_origin(run["initiator"] if run else None),
         ("command", " ".join(run["argv"]) or run["cgroup_path"] if run else "-"),
         ("target", f"{row['target'] or 'none'} at {row['destination']}"),
         ("opened", moment(row["opened_ms"])),

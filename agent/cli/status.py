@@ -116,6 +116,8 @@ def _print_tree(tree: RunTree) -> None:
     print(f"{run.loop}  run {run.run_id}  {tree.run.state}  tier {run.tier}")
     print(f"  started {_when(run.started_ms)} by {clean(who.user)} (uid {who.uid}, "
           f"pid {who.pid}{clean(origin)})")  # fmt: skip
+    if who.token is not None:
+        print(f"  token   {clean(who.token.subject)} of {clean(who.token.issuer)}")
     print(f"  cgroup  {clean(run.cgroup_path)}")
     if run.argv:
         print(f"  command {clean(' '.join(run.argv))}")

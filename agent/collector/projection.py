@@ -114,19 +114,34 @@ def _run_started(to: Projection, record: pb.Record, event: pb.RunStarted) -> Non
         loop=event.loop,
         tier=event.tier,
         cgroup_path=event.cgroup_path,
-        initiator=_json(
-            {
-                "uid": by.uid,
-                "user": by.user,
-                "pid": by.pid,
-                "exe": by.exe,
-                "tty": by.tty,
-                "unit": by.unit,
-            }
-        ),
+        initiator=_json(_initiator(by)),
+        by_user=by.user,
+        by_subject=by.token.subject,
         argv=_json(list(event.argv)),
         started_ms=event.started_ms or record.unix_ms,
     )
+
+
+def _initiator(by: pb.Initiator) -> Row:
+    token = None
+    if by.HasField("token"):
+        claims = {claim.name: claim.value for claim in by.token.claims}
+        token = {"issuer": by.token.issuer, "subject": by.token.subject, "claims": claims}
+    return {
+        "uid": by.uid,
+        "user": by.user,
+        "pid": by.pid,
+        "exe": by.exe,
+        "tty": by.tty,
+        "unit": by.unit,
+        "service": by.service,
+        "invocation": by.invocation,
+        "container": by.container,
+        "parents": [
+            {"pid": one.pid, "uid": one.uid, "comm": one.comm, "exe": one.exe} for one in by.parents
+        ],
+        "token": token,
+    }
 
 
 def _run_ended(to: Projection, record: pb.Record, event: pb.RunEnded) -> None:

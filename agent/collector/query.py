@@ -32,6 +32,7 @@ class Filter:
     effect: str | None = None  # of a query: "read", "write", …
     table: str | None = None  # that a query touches: "name" or "schema.name"
     text: str | None = None  # that a query's text or a request's path holds, in any case
+    by: str | None = None  # who started the run: a user, or a token's subject; `*` is any
     since_ms: int | None = None
     until_ms: int | None = None
     limit: int = 100
@@ -108,6 +109,8 @@ def runs(connection: Connection, wanted: Filter) -> list[Row]:
         conditions.append(table.c.loop == wanted.loop)
     if wanted.run:
         conditions.append(_like_id(table.c.run_id, wanted.run))
+    if wanted.by:
+        conditions.append(_is_by(table, wanted.by))
     conditions += _between(table.c.started_ms, wanted)
     mine = and_(ops.c.host_id == table.c.host_id, ops.c.run_id == table.c.run_id)
     if wanted.target:
@@ -128,7 +131,7 @@ def runs(connection: Connection, wanted: Filter) -> list[Row]:
 def who(connection: Connection, target: str, at_ms: int, wanted: Filter) -> list[Row]:
     """Return the runs that had access to a target at a moment: live sessions, then live leases.
 
-    Of the filter loop, run and host count.
+    Of the filter loop, run, host and by count.
     """
     rows = []
     for table, began, ended, via in (
@@ -156,6 +159,7 @@ def who(connection: Connection, target: str, at_ms: int, wanted: Filter) -> list
             .where(_on_host(table, wanted.host))
             .where(run.c.loop == wanted.loop if wanted.loop else true())
             .where(_like_id(table.c.run_id, wanted.run) if wanted.run else true())
+            .where(_is_by(run, wanted.by) if wanted.by else true())
             .order_by(began)
             .limit(ROWS_MAX)
         )
@@ -248,6 +252,8 @@ def _session_conditions(wanted: Filter) -> Iterable[ColumnElement[bool]]:
         yield _like_id(table.c.run_id, wanted.run)
     if wanted.target:
         yield table.c.target == wanted.target
+    if wanted.by:
+        yield _started_by(table, wanted.by)
     if selected := list(_selected(wanted)):
         of_session = exists().where(
             ops.c.host_id == table.c.host_id, ops.c.session_id == table.c.session_id, *selected
@@ -288,7 +294,24 @@ def _operation_conditions(wanted: Filter) -> Iterable[ColumnElement[bool]]:
         yield _like_id(ops.c.run_id, wanted.run)
     if wanted.target:
         yield ops.c.target == wanted.target
+    if wanted.by:
+        yield _started_by(ops, wanted.by)
     yield from _selected(wanted)
+
+
+def _started_by(table: Any, by: str) -> ColumnElement[bool]:
+    run = schema.runs.alias()
+    return exists().where(
+        run.c.host_id == table.c.host_id, run.c.run_id == table.c.run_id, _is_by(run, by)
+    )
+
+
+def _is_by(run: Any, by: str) -> ColumnElement[bool]:
+    for letter in "/%_":
+        by = by.replace(letter, "/" + letter)
+    like = by.replace("*", "%")
+    subject = run.c.by_subject.like(like, escape="/")
+    return or_(run.c.by_user.like(like, escape="/"), and_(subject, run.c.by_subject != ""))
 
 
 def _between(column: Any, wanted: Filter) -> Iterable[ColumnElement[bool]]:

@@ -13,7 +13,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 4  # what came with it is in upgrade.py
+SCHEMA_VERSION = 5  # what came with it is in upgrade.py
 metadata = MetaData()
 
 meta = Table("meta", metadata, Column("schema_version", Integer, primary_key=True))
@@ -98,6 +98,8 @@ runs = Table(
     Column("tier", String(8), nullable=False),
     Column("cgroup_path", Text, nullable=False),
     Column("initiator", Text, nullable=False),  # JSON object
+    Column("by_user", Text, nullable=False, server_default=""),  # of it, to search for
+    Column("by_subject", Text, nullable=False, server_default=""),
     Column("argv", Text, nullable=False),  # JSON array
     Column("started_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),

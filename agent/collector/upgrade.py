@@ -1,6 +1,8 @@
 """Stores of earlier versions, brought up to this one. Only what is projected changes its form."""
 
-from sqlalchemy import Connection, inspect, text
+import json
+
+from sqlalchemy import Connection, bindparam, inspect, select, text
 from sqlalchemy.schema import CreateColumn
 
 from agent.collector import schema
@@ -14,7 +16,9 @@ ADDED: dict[int, tuple[tuple[str, str], ...]] = {
         ("operations", "rows"),
         ("operations", "result"),
     ),
+    5: (("runs", "by_user"), ("runs", "by_subject")),
 }
+BY_USER = 5
 
 
 def upgrade(connection: Connection, version: int) -> bool:
@@ -31,5 +35,22 @@ def upgrade(connection: Connection, version: int) -> bool:
                 column = schema.metadata.tables[table_name].c[column_name]
                 written = CreateColumn(column).compile(dialect=connection.dialect)
                 connection.execute(text(f"ALTER TABLE {table_name} ADD COLUMN {written}"))
+    if version < BY_USER:
+        _fill_by_user(connection)
     connection.execute(schema.meta.update().values(schema_version=schema.SCHEMA_VERSION))
     return True
+
+
+def _fill_by_user(connection: Connection) -> None:
+    """Make runs of earlier versions found by who started them; tokens came with this one."""
+    runs = schema.runs
+    rows = connection.execute(select(runs.c.host_id, runs.c.run_id, runs.c.initiator)).all()
+    found = [
+        {"key_host": row.host_id, "key": row.run_id, "name": str(by.get("user", ""))}
+        for row in rows
+        if isinstance(by := json.loads(row.initiator), dict)
+    ]
+    if found:
+        mine = (runs.c.host_id == bindparam("key_host"), runs.c.run_id == bindparam("key"))
+        statement = runs.update().where(*mine, runs.c.by_user == "")
+        connection.execute(statement.values(by_user=bindparam("name")), found)

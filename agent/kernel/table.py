@@ -136,7 +136,7 @@ def _seen(initiator: Initiator) -> Initiator:
     if not exe:
         with contextlib.suppress(OSError):  # gone, or a kernel thread: the rest still tells who
             exe = os.readlink(f"/proc/{initiator.pid}/exe")
-    return dataclasses.replace(initiator, exe=exe[:EXE_CHARACTERS_MAX], parents=parents)
+    return dataclasses.replace(initiator, exe=_text(exe)[:EXE_CHARACTERS_MAX], parents=parents)
 
 
 def _parent_seen(parent: Parent) -> Parent:
@@ -149,7 +149,12 @@ def _parent_seen(parent: Parent) -> Parent:
         exe = os.readlink(f"/proc/{parent.pid}/exe")
         if before != (parent.comm, parent.uid) or _look(parent.pid) != before:
             exe = ""
-    return dataclasses.replace(parent, exe=exe[:PARENT_EXE_CHARACTERS_MAX])
+    return dataclasses.replace(parent, exe=_text(exe)[:PARENT_EXE_CHARACTERS_MAX])
+
+
+def _text(path: str) -> str:
+    """Return a path whose bytes are no UTF-8 as text that can be recorded."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _look(pid: int) -> tuple[str, int] | None:

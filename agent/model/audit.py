@@ -150,6 +150,7 @@ class Alarm(StrEnum):
     SPOOL_QUARANTINED = "spool-quarantined"
     UNRECORDED = "unrecorded"
     UPLOAD_REFUSED = "upload-refused"  # the collector's history and ours do not agree
+    TOKEN_REFUSED = "token-refused"  # noqa: S105 - a kind of alarm: an identity token is not good
     POLICY_REJECTED = "policy-rejected"
     LEASE_QUARANTINED = "lease-quarantined"  # a credential that cannot be revoked
     LEASE_LOST = "lease-lost"  # a credential of ours that no lease was known of; it was ended

@@ -61,20 +61,59 @@ class Attribution(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., run_id: _Optional[str] = ..., tag: _Optional[int] = ..., cgroup_id: _Optional[int] = ..., evidence: _Optional[str] = ..., tier: _Optional[str] = ..., destination: _Optional[_Union[Endpoint, _Mapping]] = ..., socket_cookie: _Optional[int] = ..., netns_cookie: _Optional[int] = ..., connect_ns: _Optional[int] = ..., process: _Optional[_Union[Process, _Mapping]] = ..., ancestors: _Optional[_Iterable[_Union[Process, _Mapping]]] = ...) -> None: ...
 
 class Initiator(_message.Message):
-    __slots__ = ("uid", "user", "pid", "exe", "tty", "unit")
+    __slots__ = ("uid", "user", "pid", "exe", "tty", "unit", "service", "invocation", "container", "parents", "token")
     UID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     EXE_FIELD_NUMBER: _ClassVar[int]
     TTY_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    INVOCATION_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    PARENTS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     uid: int
     user: str
     pid: int
     exe: str
     tty: str
     unit: str
-    def __init__(self, uid: _Optional[int] = ..., user: _Optional[str] = ..., pid: _Optional[int] = ..., exe: _Optional[str] = ..., tty: _Optional[str] = ..., unit: _Optional[str] = ...) -> None: ...
+    service: str
+    invocation: str
+    container: str
+    parents: _containers.RepeatedCompositeFieldContainer[Parent]
+    token: TokenIdentity
+    def __init__(self, uid: _Optional[int] = ..., user: _Optional[str] = ..., pid: _Optional[int] = ..., exe: _Optional[str] = ..., tty: _Optional[str] = ..., unit: _Optional[str] = ..., service: _Optional[str] = ..., invocation: _Optional[str] = ..., container: _Optional[str] = ..., parents: _Optional[_Iterable[_Union[Parent, _Mapping]]] = ..., token: _Optional[_Union[TokenIdentity, _Mapping]] = ...) -> None: ...
+
+class Parent(_message.Message):
+    __slots__ = ("pid", "uid", "comm", "exe")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    COMM_FIELD_NUMBER: _ClassVar[int]
+    EXE_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    uid: int
+    comm: str
+    exe: str
+    def __init__(self, pid: _Optional[int] = ..., uid: _Optional[int] = ..., comm: _Optional[str] = ..., exe: _Optional[str] = ...) -> None: ...
+
+class TokenIdentity(_message.Message):
+    __slots__ = ("issuer", "subject", "claims")
+    class Claim(_message.Message):
+        __slots__ = ("name", "value")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        value: str
+        def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    issuer: str
+    subject: str
+    claims: _containers.RepeatedCompositeFieldContainer[TokenIdentity.Claim]
+    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., claims: _Optional[_Iterable[_Union[TokenIdentity.Claim, _Mapping]]] = ...) -> None: ...
 
 class Statement(_message.Message):
     __slots__ = ("kind", "effects", "reads", "writes", "columns_read", "columns_written", "calls", "unbounded", "returns_rows", "why", "prepared", "settings")

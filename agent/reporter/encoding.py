@@ -5,6 +5,7 @@ from typing import Any
 
 from agent.model import audit
 from agent.model.flow import Attribution, Process
+from agent.model.loop import Initiator
 from agent.model.operation import Operation
 from agent.model.redaction_sql import redact_sql
 from agent.model.sql import Statement
@@ -81,8 +82,30 @@ def _statement(one: Statement) -> pb.Statement:
     )
 
 
+def _initiator(by: Initiator) -> pb.Initiator:
+    token = None
+    if by.token is not None:
+        claims = [pb.TokenIdentity.Claim(name=name, value=value) for name, value in by.token.claims]
+        token = pb.TokenIdentity(issuer=by.token.issuer, subject=by.token.subject, claims=claims)
+    return pb.Initiator(
+        uid=by.uid,
+        user=by.user,
+        pid=by.pid,
+        exe=by.exe,
+        tty=by.tty,
+        unit=by.unit,
+        service=by.service,
+        invocation=by.invocation,
+        container=by.container,
+        parents=[
+            pb.Parent(pid=one.pid, uid=one.uid, comm=one.comm, exe=one.exe) for one in by.parents
+        ],
+        token=token,
+    )
+
+
 def _run_started(event: audit.RunStarted) -> Fields:
-    run, initiator = event.run, event.run.initiator
+    run = event.run
     return {
         "run_started": pb.RunStarted(
             run_id=run.run_id,
@@ -92,14 +115,7 @@ def _run_started(event: audit.RunStarted) -> Fields:
             cgroup_path=run.cgroup_path,
             tier=run.tier,
             adopt_joiners=run.adopt_joiners,
-            initiator=pb.Initiator(
-                uid=initiator.uid,
-                user=initiator.user,
-                pid=initiator.pid,
-                exe=initiator.exe,
-                tty=initiator.tty,
-                unit=initiator.unit,
-            ),
+            initiator=_initiator(run.initiator),
             argv=run.argv,
             started_ms=run.started_ms,
         )

@@ -1,0 +1,1 @@
+"""Identity tokens (OpenID Connect): verified here, never handed on."""
