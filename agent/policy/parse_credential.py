@@ -5,8 +5,10 @@ import re
 from agent.model.credential import Shape
 from agent.policy.document import Mapping, Node
 from agent.policy.parse_role import PASSWORD_SOURCES, ROLE_KEYS, Server, check_source, read_role
+from agent.policy.parse_vault import read_vault
 from agent.policy.reading import Fields, Problems, choice, duration, text, unknown
 from agent.policy.schema import CredentialSource
+from agent.policy.vault_words import VAULT_KEYS
 
 # protocol → the shapes that it takes; the first is the default where there is one
 ACCEPTS: dict[str, tuple[Shape, ...]] = {
@@ -15,14 +17,17 @@ ACCEPTS: dict[str, tuple[Shape, ...]] = {
 }
 DEFAULT_SHAPE = {"postgres": Shape.PASSWORD}
 # provider → its settings, and the shapes that it makes
-PROVIDERS: dict[str, tuple[str, ...]] = {"static": PASSWORD_SOURCES, "postgres": ROLE_KEYS}
+PROVIDERS: dict[str, tuple[str, ...]] = {
+    "static": PASSWORD_SOURCES,
+    "postgres": ROLE_KEYS,
+    "vault": VAULT_KEYS,
+}
 SHAPES: dict[str, frozenset[Shape]] = {
     "static": frozenset(Shape) - {Shape.CLIENT_CERTIFICATE},
     "postgres": frozenset({Shape.PASSWORD}),
+    "vault": frozenset(Shape),
 }
-LATER_PROVIDERS = frozenset(
-    {"vault", "oauth2", "aws_sts", "github_app", "kubernetes", "mysql", "file"}
-)
+LATER_PROVIDERS = frozenset({"oauth2", "aws_sts", "github_app", "kubernetes", "mysql", "file"})
 COMMON_KEYS = ("provider", "shape", "name", "user", "ttl", "max_ttl")
 WITH_USER = frozenset({Shape.BASIC, Shape.PASSWORD, Shape.CLIENT_CERTIFICATE})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.6.2
@@ -43,13 +48,15 @@ def read_credential(
         return None
     fields = Fields(node, "a credential", (*COMMON_KEYS, *PROVIDERS[provider]), problems)
     fields.required("provider", text, "")
+    shape = _shape(fields, protocol, provider)
     if provider == "static":
         check_source(fields, problems, "a static credential")
         given = [key for key in PASSWORD_SOURCES if key in fields]
         settings = tuple((key, fields.optional(key, text, "")) for key in given)
+    elif provider == "vault":
+        settings = read_vault(fields, problems, shape)
     else:
         settings = read_role(fields, problems, server)
-    shape = _shape(fields, protocol, provider)
     return CredentialSource(
         provider,
         settings,

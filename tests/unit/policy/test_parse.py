@@ -57,7 +57,7 @@ MISTAKES = [
     ("https://api.example.com", "https://api.example.com\n    dial: x", "HOST:PORT"),
     ("https://api.example.com", "https://api.example.com\n    allow_cleartext: yes",
      "true or false"),
-    ("provider: static", "provider: vault", "needs a later version; now: static"),
+    ("provider: static", "provider: mysql", "needs a later version; now: static"),
     ("provider: static", "provider: statc", "unknown provider"),
     ("file: /etc/loopwarden/token", "file: token", "an absolute path"),
     ("file: /etc/loopwarden/token, ", "", "has one of file, systemd_credential, environment"),

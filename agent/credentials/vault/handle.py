@@ -1,0 +1,47 @@
+"""What the journal keeps of a lease: names at the server, never a token."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from agent.credentials.spec import HANDLE_CHARACTERS_MAX, CredentialError
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """accessor of the run's token; the server's lease, or a certificate's serial, or neither.
+
+    ends_s: the certificate's end, Unix time.
+    """
+
+    accessor: str
+    lease: str = ""
+    mount: str = ""
+    serial: str = ""
+    ends_s: int = 0
+
+
+def serialize_handle(handle: Handle) -> str:
+    """Return it as text.
+
+    Raises:
+        CredentialError: it is longer than HANDLE_CHARACTERS_MAX.
+    """
+    tree = {key: value for key, value in asdict(handle).items() if value}
+    text = json.dumps(tree, separators=(",", ":"))
+    if len(text) > HANDLE_CHARACTERS_MAX:
+        raise CredentialError("the server's names are too long for the journal")
+    return text
+
+
+def parse_handle(text: str) -> Handle | None:
+    """Return what was kept; None for "": the run's token, if there is one, was never kept.
+
+    Raises:
+        CredentialError: it is no handle of ours.
+    """
+    if not text:
+        return None
+    try:
+        return Handle(**json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        raise CredentialError("the journal's handle is none of a vault", permanent=True) from None

@@ -1,0 +1,50 @@
+"""Whether issue, renew and revoke would work, asked of the server's own rules."""
+
+from agent.credentials.spec import Client, CredentialError, Wanted
+from agent.credentials.vault.child import end_child, make_child
+from agent.credentials.vault.login import ask
+from agent.credentials.vault.settings import VaultSettings
+from agent.credentials.vault.wire import refusal
+
+# what our own token must be allowed; README.md of this folder has it as a policy
+RIGHTS = (
+    "auth/token/lookup-accessor",
+    "auth/token/renew-accessor",
+    "auth/token/revoke-accessor",
+    "sys/leases/lookup",
+    "sys/leases/renew",
+    "sys/leases/revoke",
+)
+_ALL = frozenset({"root", "update"})
+
+
+async def check_rights(settings: VaultSettings, wanted: Wanted, client: Client) -> None:
+    """Return when all that is needed is allowed.
+
+    Raises:
+        CredentialError: something is not; the text names it.
+    """
+    paths = [f"auth/token/create/{settings.token_role}", *RIGHTS]
+    answer = await ask(settings, client, "POST", "sys/capabilities-self", {"paths": paths})
+    if not answer.good:
+        raise refusal(settings, answer, "tell what our login may do")
+    lacking = [path for path in paths if not _ALL & _allowed(answer.part("data").get(path))]
+    if lacking:
+        text = f"our login at {settings.url} may not update {', '.join(lacking)}"
+        raise CredentialError(text, nothing_made=True)
+    child = await make_child(settings, wanted, client)
+    try:
+        body: dict[str, object] = {"accessor": child.accessor, "paths": [settings.path]}
+        answer = await ask(settings, client, "POST", "sys/capabilities-accessor", body)
+    finally:
+        await end_child(settings, client, child.accessor)
+    if not answer.good:
+        raise refusal(settings, answer, "tell what a run's token may do")
+    needed = {"root", "update" if settings.common_name else "read"}
+    if not needed & _allowed(answer.part("data").get(settings.path)):
+        text = f"a run's token of role {settings.token_role} may not use {settings.path}"
+        raise CredentialError(text, nothing_made=True)
+
+
+def _allowed(value: object) -> frozenset[str]:
+    return frozenset(map(str, value)) if isinstance(value, list) else frozenset()
