@@ -152,6 +152,8 @@ class Deciding(Releasing):
         self._refuse_now(step, operation, of_names())
 
     def _judge_execute(self, step: Step) -> None:
+        if self._wild:
+            raise NotYet
         portal = self._portals.find(step.name, self._segment)
         self._new.popleft()
         prepared = None if portal is None else portal.prepared

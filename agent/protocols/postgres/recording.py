@@ -25,7 +25,9 @@ _HEAD, _TAIL = 150, 50
 _TEXT_TAIL = 1024
 _PURE = frozenset({Effect.READ})
 # they may change what names stand for; "" was not parsed
-_WILD = frozenset({"PREPARE", "DEALLOCATE", "DEALLOCATE ALL", "DISCARD ALL", ""})
+_WILD = frozenset(
+    {"PREPARE", "DEALLOCATE", "DEALLOCATE ALL", "DISCARD ALL", "DECLARE", "CLOSE", ""}
+)
 
 
 def bounded_text(text: str) -> str:

@@ -12,6 +12,7 @@ from agent.protocols.postgres.step import Step
 _FIRST = frozenset("PDCR")  # of the tags that matter here
 _NAMING = frozenset({"PREPARE", "DEALLOCATE", "DEALLOCATE ALL"})  # they run nothing by its name
 _CURSORS = frozenset({"FETCH", "MOVE"})
+_PORTALS = frozenset({"DECLARE", "CLOSE"})  # what they name is a portal
 _BY_NAME = "it runs a prepared statement"  # why the classifier can't know what EXECUTE does
 _NOBODY_KNOWS = unknown("it runs a prepared statement of a name that is not known").statements
 
@@ -34,6 +35,8 @@ def note_names(step: Step, tag: str, statements: Names[Prepared], portals: Names
             statements.set(sql_name(statement.prepared), None)
         else:
             statements.clear()
+    elif tag in {"DECLARE CURSOR", "CLOSE CURSOR", "CLOSE CURSOR ALL"}:
+        _forget_portal(statement, portals)
     elif tag in {"DEALLOCATE ALL", "DISCARD ALL"}:
         statements.clear()
         if tag == "DISCARD ALL":
@@ -41,6 +44,14 @@ def note_names(step: Step, tag: str, statements: Names[Prepared], portals: Names
     elif tag in {"COMMIT", "ROLLBACK", "PREPARE TRANSACTION"} and not (
         statement is not None and statement.kind.startswith("ROLLBACK TO")
     ):
+        portals.clear()
+
+
+def _forget_portal(statement: Statement | None, portals: Names[Portal]) -> None:
+    """A cursor takes a portal's name, or leaves it: what Bind made of that name is gone."""
+    if statement is not None and statement.kind in _PORTALS and statement.prepared:
+        portals.set(sql_name(statement.prepared), None)
+    else:  # CLOSE ALL
         portals.clear()
 
 
@@ -78,6 +89,8 @@ def resolve(
             found.append(statement)
             for portal in portals.named():
                 found += _NOBODY_KNOWS if portal.prepared is None else portal.prepared.statements
+        elif statement.kind in _PORTALS:
+            found.append(statement)
         elif statement.kind in _NAMING or not statement.prepared:
             found.append(statement)
             made[statement.prepared] = (statement,)

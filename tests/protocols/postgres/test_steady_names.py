@@ -22,9 +22,12 @@ from tests.protocols.postgres.steady_words import (
     COPY_IN,
     NO_DATA,
     PARSED,
+    SUSPENDED,
     error,
+    in_transaction,
     kinds,
     ready,
+    row,
     tag,
 )
 
@@ -53,6 +56,29 @@ def test_a_name_that_stands_for_nothing_known_is_unknown() -> None:
     play.server(error("26000") + ready())
     play.loop(execute("nobody") + SYNC)
     assert [Effect.UNKNOWN in op.statements[0].effects for op in play.judged] == [True, True]
+
+
+def test_a_cursor_takes_the_name_of_a_portal() -> None:
+    """After CLOSE and DECLARE a portal's name is the cursor's: an Execute of it is unknown.
+
+    Otherwise it would be decided over, limited and recorded as the statement that was bound.
+    """
+    for texts in (("CLOSE p", "DECLARE p CURSOR FOR SELECT b FROM u"), ("CLOSE ALL",)):
+        play = Play(Answers())
+        in_transaction(play)
+        play.loop(parse("SELECT a FROM t") + bind(portal="p") + execute("p", most=1) + SYNC)
+        play.server(PARSED + BOUND + row() + SUSPENDED + ready(b"T"))
+        play.loop(execute("p", most=1) + SYNC)
+        assert Effect.UNKNOWN not in play.judged[-1].statements[0].effects
+        play.server(row() + SUSPENDED + ready(b"T"))
+        play.take_up()
+        play.loop(b"".join(map(query, texts)) + execute("p", most=1) + SYNC)
+        assert kinds(play.take_up()) == "Q" * len(texts)  # and the Execute waits for what they do
+        for text in texts:
+            done = {"CLOSE ALL": "CLOSE CURSOR ALL", "CLOSE p": "CLOSE CURSOR"}
+            play.server(tag(done.get(text, "DECLARE CURSOR")) + ready(b"T"))
+        assert Effect.UNKNOWN in play.judged[-1].statements[0].effects
+        play.check()
 
 
 def test_a_failed_parse_does_not_change_a_name() -> None:

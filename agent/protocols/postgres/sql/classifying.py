@@ -23,8 +23,13 @@ from agent.protocols.postgres.sql.words import words
 CLASSIFY_BYTES_MAX: Final = 1 << 20
 STATEMENTS_MAX: Final = 10_000
 
-# statements that may name a prepared one themselves, and not in a function's body
-_NAMING = words("PrepareStmt ExecuteStmt DeallocateStmt ExplainStmt CreateTableAsStmt")
+# statements that may name a prepared one or a cursor themselves, and not in a function's body
+_NAMING = words(
+    """
+PrepareStmt ExecuteStmt DeallocateStmt ExplainStmt CreateTableAsStmt DeclareCursorStmt
+ClosePortalStmt
+"""
+)
 
 RULES: Mapping[str, Rule] = {**EXPRESSIONS, **ROWS_CHANGED, **SESSION_STATE, **OBJECTS}
 _DEEP = f"it nests deeper than {NESTING_MAX} levels of the syntax tree"

@@ -89,6 +89,12 @@ def prepare(facts: Facts, node: Node) -> frozenset[str]:
     return _NOTHING
 
 
+def cursor(facts: Facts, node: Node) -> frozenset[str]:
+    """DECLARE, CLOSE: a cursor is a portal, as Bind makes them; "" is CLOSE ALL."""
+    facts.prepared = node.get("portalname", "")
+    return _NOTHING
+
+
 def execute(facts: Facts, node: Node) -> frozenset[str]:
     """EXECUTE by itself says nothing of what it runs."""
     facts.unknown(RUNS_PREPARED)
@@ -153,6 +159,8 @@ SESSION_STATE: dict[str, Rule] = {
     "TransactionStmt": transaction,
     "PrepareStmt": prepare,
     "DeallocateStmt": prepare,
+    "DeclareCursorStmt": cursor,
+    "ClosePortalStmt": cursor,
     "ExecuteStmt": execute,
     "ExplainStmt": explain,
     "DoStmt": do,
