@@ -3,7 +3,9 @@
 import re
 
 from agent.model.credential import Shape
+from agent.policy.declared import Declared, read_declared
 from agent.policy.document import Mapping, Node
+from agent.policy.parse_oauth2 import OAUTH2
 from agent.policy.parse_role import PASSWORD_SOURCES, ROLE_KEYS, Server, check_source, read_role
 from agent.policy.parse_vault import read_vault
 from agent.policy.reading import Fields, Problems, choice, duration, text, unknown
@@ -16,18 +18,21 @@ ACCEPTS: dict[str, tuple[Shape, ...]] = {
     "postgres": (Shape.PASSWORD, Shape.CLIENT_CERTIFICATE),
 }
 DEFAULT_SHAPE = {"postgres": Shape.PASSWORD}
+DECLARED: dict[str, Declared] = {each.provider: each for each in (OAUTH2,)}
 # provider → its settings, and the shapes that it makes
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "static": PASSWORD_SOURCES,
     "postgres": ROLE_KEYS,
     "vault": VAULT_KEYS,
+    **{name: tuple(declared.kinds) for name, declared in DECLARED.items()},
 }
 SHAPES: dict[str, frozenset[Shape]] = {
     "static": frozenset(Shape) - {Shape.CLIENT_CERTIFICATE},
     "postgres": frozenset({Shape.PASSWORD}),
     "vault": frozenset(Shape),
+    "oauth2": frozenset({Shape.BEARER}),
 }
-LATER_PROVIDERS = frozenset({"oauth2", "aws_sts", "github_app", "kubernetes", "mysql", "file"})
+LATER_PROVIDERS = frozenset({"aws_sts", "github_app", "kubernetes", "mysql", "file"})
 COMMON_KEYS = ("provider", "shape", "name", "user", "ttl", "max_ttl")
 WITH_USER = frozenset({Shape.BASIC, Shape.PASSWORD, Shape.CLIENT_CERTIFICATE})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.6.2
@@ -53,6 +58,8 @@ def read_credential(
         check_source(fields, problems, "a static credential")
         given = [key for key in PASSWORD_SOURCES if key in fields]
         settings = tuple((key, fields.optional(key, text, "")) for key in given)
+    elif provider in DECLARED:
+        settings = read_declared(fields, problems, DECLARED[provider])
     elif provider == "vault":
         settings = read_vault(fields, problems, shape)
     else:

@@ -1,0 +1,140 @@
+"""An authorisation server: clients, grants, tokens that live and die, and who may ask of them."""
+
+import base64
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, unquote_plus
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.servers.https import Answer, Asked, Https, https_server
+
+CANARY = "c4n4ry"
+CLIENT, CLIENT_SECRET = "robot", "s3cret: +/%é"
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
+
+@dataclass(eq=False)
+class OAuth:
+    """The server's books. tokens: access token → its end (time.time), and what it is for."""
+
+    public_key: ec.EllipticCurvePublicKey
+    tokens: dict[str, tuple[float, dict[str, str]]] = field(default_factory=dict)
+    refresh: str = "first-refresh-token"
+    rotates: bool = True
+    reused: list[str] = field(default_factory=list)  # refresh tokens that came twice
+    subject: str = "subject-token"
+    expires_in: object = 3_600
+    token_type: str = "Bearer"
+    revokes: bool = True
+    seen: set[str] = field(default_factory=set)  # jti
+    https: Https | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        assert self.https is not None
+        return self.https.url
+
+    def alive(self, token: str) -> bool:
+        """Whether a resource server would take it."""
+        return token in self.tokens and self.tokens[token][0] > time.time()
+
+    def respond(self, asked: Asked) -> Answer:
+        """Answer a request."""
+        form = {key: values[0] for key, values in parse_qs(asked.body.decode()).items()}
+        many = parse_qs(asked.body.decode())
+        if asked.method != "POST":
+            return Answer(405)
+        known = self._knows(asked, form)
+        match asked.path:
+            case "/token" if form.get("grant_type") == JWT_BEARER and not known:
+                return self._token(form, many)
+            case _ if not known:
+                return Answer(401, {"error": "invalid_client"}, {"WWW-Authenticate": "Basic"})
+            case "/token":
+                return self._token(form, many)
+            case "/revoke" if not self.revokes:
+                return Answer(400, {"error": "unsupported_token_type"})
+            case "/revoke":
+                self.tokens.pop(form["token"], None)
+                return Answer(200)
+            case "/introspect":
+                return Answer(200, {"active": self.alive(form["token"])})
+        return Answer(404)
+
+    def _knows(self, asked: Asked, form: dict[str, str]) -> bool:
+        basic = asked.headers.get("authorization", "")
+        if basic.startswith("Basic "):
+            user, _, password = base64.b64decode(basic[6:]).decode().partition(":")
+            return (unquote_plus(user), unquote_plus(password)) == (CLIENT, CLIENT_SECRET)
+        if "client_secret" in form:
+            return (form["client_id"], form["client_secret"]) == (CLIENT, CLIENT_SECRET)
+        if "client_assertion" in form:
+            return self._signed(form["client_assertion"]) == (CLIENT, CLIENT)
+        return form.get("client_id") == "public"
+
+    def _signed(self, statement: str) -> tuple[str, str] | None:
+        """Return issuer and subject of an assertion that is ours to believe, once."""
+        try:
+            claims = jwt.decode(
+                statement,
+                self.public_key,
+                ["ES256"],
+                audience=f"{self.url}/token",
+                options={"require": ["iss", "sub", "aud", "iat", "exp", "jti"]},
+            )
+        except jwt.PyJWTError:
+            return None
+        if claims["jti"] in self.seen or claims["exp"] - claims["iat"] > 600:
+            return None
+        self.seen.add(claims["jti"])
+        return claims["iss"], claims["sub"]
+
+    def _token(self, form: dict[str, str], many: dict[str, list[str]]) -> Answer:
+        more: dict[str, object] = {}
+        match form.get("grant_type"):
+            case "client_credentials":
+                pass
+            case "refresh_token":
+                if form["refresh_token"] != self.refresh:
+                    self.reused.append(form["refresh_token"])
+                    return Answer(400, {"error": "invalid_grant", "error_description": CANARY})
+                if self.rotates:
+                    self.refresh = f"refresh-{secrets.token_hex(8)}"
+                    more["refresh_token"] = self.refresh
+            case grant if grant == EXCHANGE:
+                if form["subject_token"] != self.subject:
+                    return Answer(400, {"error": "invalid_grant"})
+                more["issued_token_type"] = "urn:ietf:params:oauth:token-type:access_token"
+            case grant if grant == JWT_BEARER:
+                if self._signed(form["assertion"]) != ("issuer", "user@example"):
+                    return Answer(400, {"error": "invalid_grant"})
+            case _:
+                return Answer(400, {"error": "unsupported_grant_type"})
+        if "forbidden" in form.get("scope", "").split():
+            return Answer(400, {"error": "invalid_scope"})
+        token = f"{CANARY}-{secrets.token_hex(16)}"
+        life = self.expires_in if isinstance(self.expires_in, int) else 3_600
+        kept: dict[str, str] = {
+            key: " ".join(many[key]) for key in ("scope", "audience", "resource") if key in many
+        }
+        self.tokens[token] = time.time() + life, kept
+        if self.expires_in is not None:
+            more["expires_in"] = self.expires_in
+        return Answer(200, {"access_token": token, "token_type": self.token_type, **more})
+
+
+@contextlib.contextmanager
+def oauth_server(folder: Path, public_key: ec.EllipticCurvePublicKey) -> Iterator[OAuth]:
+    """Run one until the test is done."""
+    books = OAuth(public_key)
+    with https_server(books.respond, folder) as https:
+        books.https = https
+        yield books
