@@ -77,6 +77,8 @@ async def let_live(settings: VaultSettings, client: Client, accessor: str, ttl_s
     answer = await ask(settings, client, "POST", f"{PATH}/renew-accessor", body)
     if answer.says_gone:
         raise CredentialError("the run's token is gone, and all that it leased", gone=True)
+    if any("past the max TTL" in said for said in answer.errors):  # a 500
+        raise CredentialError("the run's token is at its longest")
     if not answer.good:
         raise refusal(settings, answer, "renew the run's token")
     return number(answer.part("auth").get("lease_duration"))

@@ -52,10 +52,12 @@ class VaultProvider:
         settings, found = read_settings(wanted.settings), parse_handle(handle)
         if found is None or not found.lease:
             raise CredentialError(f"the credential of {wanted.target} is not renewable")
-        ttl_s = _ttl_s(wanted, now_ms)
+        ttl_s, max_ms = _ttl_s(wanted, now_ms), _max_ms(wanted)
+        if max_ms and now_ms >= max_ms:
+            raise CredentialError("it has lasted for the target's max_ttl")
         token_s = await let_live(settings, client, found.accessor, ttl_s)
         lease_s = await renew_lease(settings, client, found.lease, ttl_s)
-        return Renewed(now_ms + 1000 * _least(token_s, lease_s, wanted.ttl_s), _max_ms(wanted))
+        return Renewed(now_ms + 1000 * _least(token_s, lease_s, wanted.ttl_s), max_ms)
 
     async def revoke(self, wanted: Wanted, handle: str, client: Client) -> None:
         """End the lease, then the token, whatever became of the lease.
