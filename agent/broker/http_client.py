@@ -188,8 +188,8 @@ class _Exchange(asyncio.Protocol):
                         self._began(event)
                     case h11.Data():
                         self._content += event.data
-                        if len(self._content) > SECRET_BYTES_MAX:
-                            size = f"more than {SECRET_BYTES_MAX} bytes"
+                        if len(self._content) > self._body_bytes_max:
+                            size = f"more than {self._body_bytes_max} bytes"
                             self._fail(f"{self._name} sends a body of {size}")
                     case h11.EndOfMessage():
                         self._finish()

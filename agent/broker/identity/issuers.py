@@ -44,7 +44,8 @@ class _Kept:
     issuer: Issuer
     keys: Keys | None = None
     fetched_s: float = 0.0
-    tried_s: float | None = None
+    tries: int = 0
+    tried_s: float = 0.0
     asked_s: float | None = None  # for an unknown key
     problem: str = ""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -91,12 +92,13 @@ class Issuers:
 
     async def _refresh(self, kept: _Kept, now_s: float) -> None:
         """Fetch the keys; whoever comes meanwhile waits for the same answer."""
+        tries = kept.tries
         async with kept.lock:
-            if kept.tried_s is not None:
-                if kept.tried_s >= now_s:
-                    return  # somebody did while we waited
-                if kept.problem and now_s - kept.tried_s < RETRY_S:
-                    return
+            if kept.tries != tries:
+                return  # somebody asked while we waited
+            if kept.problem and now_s - kept.tried_s < RETRY_S:
+                return
+            kept.tries += 1
             try:
                 async with asyncio.timeout(FETCH_S):
                     keys = await self._ask(kept.issuer)
