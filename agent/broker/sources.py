@@ -15,6 +15,7 @@ from agent.broker.remembered import Remembered
 from agent.broker.shared import Shared
 from agent.broker.sql_client import Session, Sql
 from agent.credentials.spec import (
+    HTTP_BODY_BYTES_MAX,
     SECRET_BYTES_MAX,
     CredentialError,
     HttpReply,
@@ -73,7 +74,8 @@ class BrokerClient:
         Raises:
             CredentialError: see there.
         """
-        return await self._http.request(request)
+        most = min(request.body_bytes_max, HTTP_BODY_BYTES_MAX)
+        return await self._http.request(request, most)
 
     async def shared(
         self, key: str, make: Callable[[Value | None], Awaitable[Kept[Value]]]

@@ -30,6 +30,7 @@ PROVIDER_ID_CHARACTERS_MAX = 512
 SQL_ROWS_MAX = 1_000  # of one answer
 SQL_CONNECT_S, SQL_STATEMENT_S = 5.0, 10.0
 HTTP_S = 10.0  # from the name's look-up to the answer's last byte
+HTTP_BODY_BYTES_MAX = 1 << 20  # of an answer, where a request asks for more than a secret's bytes
 HTTP_HEADER_BYTES_MAX = 16 << 10  # of an answer
 SHARED_MAX = 256  # values that providers keep between calls; past it the oldest is dropped
 HELD_MAX = 16_384  # secrets that are held until they are revoked; past it the oldest is dropped
@@ -142,6 +143,7 @@ class HttpRequest:
     ca: str = ""
     allow_cleartext: bool = False
     within_s: float = HTTP_S  # at most HTTP_S
+    body_bytes_max: int = SECRET_BYTES_MAX  # of the answer; at most HTTP_BODY_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class Kept(Generic[Value]):
 
 
 class Client(Protocol):
-    """What a provider may do in the world. All answers are bounded by SECRET_BYTES_MAX.
+    """What a provider may do in the world. Answers are bounded.
 
     host names this installation, so that what it made can be told from what others made.
     """
@@ -201,8 +203,8 @@ class Client(Protocol):
     async def http(self, request: HttpRequest) -> HttpReply:
         """Send one request over a connection of its own, and return the answer.
 
-        No proxy, no redirection, no compression; the body is at most SECRET_BYTES_MAX, all of it
-        within request.within_s. Nothing of it is logged.
+        No proxy, no redirection, no compression; the answer's body is at most
+        request.body_bytes_max, all of it within request.within_s. Nothing of it is logged.
 
         Raises:
             CredentialError: no answer, not the server of that name, too much, or no HTTP/1.1;

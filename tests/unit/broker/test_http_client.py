@@ -11,7 +11,9 @@ import pytest
 import uvloop
 
 from agent.broker.http_client import REPLY_BYTES_MAX, URL_CHARACTERS_MAX, Http
+from agent.broker.sources import BrokerClient
 from agent.credentials.spec import (
+    HTTP_BODY_BYTES_MAX,
     HTTP_HEADER_BYTES_MAX,
     SECRET_BYTES_MAX,
     CredentialError,
@@ -247,3 +249,24 @@ def test_answers_that_are_none(send: Run, answer: bytes) -> None:
         error = refused(send, asking(server))
     assert error.transient
     assert not error.nothing_made
+
+
+def test_a_larger_body_is_asked_for() -> None:
+    """By the request, up to HTTP_BODY_BYTES_MAX; one byte more than asked for is no answer."""
+
+    def body(size: int) -> bytes:
+        return f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode() + b"x" * size
+
+    async def ask(server: Scripted, most: int) -> int:
+        asked = asking(server, body_bytes_max=most)
+        return len((await BrokerClient({}, {}).http(asked)).body.reveal())
+
+    for size, most in ((20_000, 20_000), (HTTP_BODY_BYTES_MAX, 1 << 30)):
+        with scripted_server(answering(body(size))) as server:
+            assert asyncio.run(ask(server, most)) == size
+    for size, most in ((20_001, 20_000), (HTTP_BODY_BYTES_MAX + 1, 1 << 30)):
+        with (
+            scripted_server(answering(body(size))) as server,
+            pytest.raises(CredentialError, match="more than"),
+        ):
+            asyncio.run(ask(server, most))
