@@ -45,13 +45,13 @@ async def make(settings: VaultSettings, client: Client, token: Secret, ttl_s: in
     body: dict[str, object] | None = None
     if settings.common_name:
         method, body = "POST", {"common_name": settings.common_name, "ttl": f"{ttl_s}s"}
-    answer = await send(settings, client, method, settings.path, body, token)
+    answer = await send(settings, client, method, settings.path, body, token=token)
     if not answer.good:
         hint = {
             403: "do the token role's policies allow it?",
             404: "is there such an engine, role or secret?",
         }.get(answer.status, "")
-        error = refusal(settings, answer, f"make {settings.path}", token, hint=hint)
+        error = refusal(settings, answer, f"make {settings.path}", hint=hint)
         error.nothing_made = not error.transient
         raise error
     return _made(settings, answer)

@@ -61,13 +61,13 @@ async def ask(
         CredentialError: no answer, or no login.
     """
     login = await log_in(settings, client)
-    answer = await send(settings, client, method, path, body, login.token)
+    answer = await send(settings, client, method, path, body, token=login.token)
     if answer.status == 403 and settings.auth != "token":
-        own = await send(settings, client, "GET", "auth/token/lookup-self", None, login.token)
+        own = await send(settings, client, "GET", "auth/token/lookup-self", None, token=login.token)
         if own.status == 403:  # it is dead, and not merely without that right
             client.forget(settings.login_key, login)
             login = await log_in(settings, client)
-            answer = await send(settings, client, method, path, body, login.token)
+            answer = await send(settings, client, method, path, body, token=login.token)
     return answer
 
 
@@ -76,7 +76,7 @@ async def _renewed_or_new(
 ) -> Kept[Login]:
     left_s = 0
     if old is not None and old.renewable:
-        answer = await send(settings, client, "POST", "auth/token/renew-self", {}, old.token)
+        answer = await send(settings, client, "POST", "auth/token/renew-self", {}, token=old.token)
         left_s = number(answer.part("auth").get("lease_duration")) if answer.good else 0
         if left_s >= WORN * old.lasts_s:
             return Kept(old, min(FRESH * left_s, FRESH_S_MAX))
@@ -101,9 +101,9 @@ async def _new(settings: VaultSettings, client: Client) -> Login:
         else {"role": settings.role, "jwt": value}
     )
     path = f"auth/{settings.mount}/login"
-    answer = await send(settings, client, "POST", path, body, None)
+    answer = await send(settings, client, "POST", path, body, secret)
     if not answer.good:
-        raise refusal(settings, answer, f"log us in at {path}", secret)
+        raise refusal(settings, answer, f"log us in at {path}")
     auth = answer.part("auth")
     token = auth.get("client_token")
     if not isinstance(token, str) or not token:
@@ -129,11 +129,11 @@ async def _unwrapped(settings: VaultSettings, client: Client, wrapping: Secret) 
 
 async def _unwrap(settings: VaultSettings, client: Client, wrapping: Secret) -> Secret:
     body: dict[str, object] = {"token": wrapping.reveal().decode("ascii")}
-    answer = await send(settings, client, "POST", "sys/wrapping/lookup", body, None)
+    answer = await send(settings, client, "POST", "sys/wrapping/lookup", body, wrapping)
     if answer.status == 400:
         raise _taken(settings, client, answer)
     if not answer.good:
-        raise refusal(settings, answer, "look the wrapping token up", wrapping)
+        raise refusal(settings, answer, "look the wrapping token up")
     made_by = str(answer.part("data").get("creation_path"))
     if not re.fullmatch(rf"auth/{re.escape(settings.mount)}/role/[^/]+/secret-id", made_by):
         client.alarm(
@@ -141,11 +141,11 @@ async def _unwrap(settings: VaultSettings, client: Client, wrapping: Secret) -> 
             f"auth/{settings.mount}: somebody put another in its place"
         )
         raise CredentialError("the wrapping token is not of a SecretID: see the alarm")
-    answer = await send(settings, client, "POST", "sys/wrapping/unwrap", {}, wrapping)
+    answer = await send(settings, client, "POST", "sys/wrapping/unwrap", {}, token=wrapping)
     if answer.status == 400:
         raise _taken(settings, client, answer)
     if not answer.good:
-        raise refusal(settings, answer, "unwrap the SecretID", wrapping)
+        raise refusal(settings, answer, "unwrap the SecretID")
     secret_id = answer.part("data").get("secret_id")
     if not isinstance(secret_id, str) or not secret_id:
         raise CredentialError("the wrapping token holds no SecretID")

@@ -22,10 +22,14 @@ GONE = ("invalid lease", "lease not found", "invalid accessor")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status and JSON object of an answer; date_ms is the server's clock, 0 when not told."""
+    """Status and JSON object of an answer; date_ms is the server's clock, 0 when not told.
+
+    errors: what the server said, without what repeats a secret of the request.
+    """
 
     status: int
     tree: Mapping[str, Any]
+    errors: tuple[str, ...]
     date_ms: int
     retry_after_s: float
 
@@ -33,12 +37,6 @@ class Answer:
     def good(self) -> bool:
         """Whether it was done (or, 202, queued)."""
         return 200 <= self.status < 300
-
-    @property
-    def errors(self) -> tuple[str, ...]:
-        """What the server said."""
-        found = self.tree.get("errors")
-        return tuple(map(str, found)) if isinstance(found, list) else ()
 
     @property
     def says_gone(self) -> bool:
@@ -59,9 +57,10 @@ async def send(
     method: str,
     path: str,
     body: Mapping[str, object] | None,
-    token: Secret | None,
+    *secrets: Secret,
+    token: Secret | None = None,
 ) -> Answer:
-    """Send one request and return its answer, a refusal too.
+    """Send one request and return its answer, a refusal too. secrets: those in its body.
 
     Raises:
         CredentialError: there is none, or it is not the JSON of such a server.
@@ -91,16 +90,16 @@ async def send(
             text = f"{settings.url} does not answer as a vault does"
             raise CredentialError(text, transient=True)
         tree = {}  # a balancer before it speaks HTML
-    return Answer(reply.status, tree, reply.date_ms, _seconds(reply.header("retry-after")))
+    errors = _said(tree, secrets if token is None else (token, *secrets))
+    retry_after_s = _seconds(reply.header("retry-after"))
+    return Answer(reply.status, tree, errors, reply.date_ms, retry_after_s)
 
 
 def refusal(
-    settings: VaultSettings, answer: Answer, what: str, *secrets: Secret, hint: str = ""
+    settings: VaultSettings, answer: Answer, what: str, *, hint: str = ""
 ) -> CredentialError:
     """Return what to raise: what was asked, the status, and what the server said of it."""
     said = " ".join(" ".join(answer.errors).split())[:SAID_CHARACTERS_MAX]
-    if any(secret.reveal().decode("ascii", "replace") in said for secret in secrets):
-        said = ""
     text = f"{settings.url} refuses to {what} ({answer.status}{': ' if said else ''}{said})"
     if hint:
         text += f": {hint}"
@@ -114,6 +113,13 @@ def number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         return 0
     return value if 0 <= value < 1 << 40 else 0
+
+
+def _said(tree: Mapping[str, Any], secrets: tuple[Secret, ...]) -> tuple[str, ...]:
+    found = tree.get("errors")
+    words = [secret.reveal().decode("ascii", "replace") for secret in secrets]
+    errors = map(str, found) if isinstance(found, list) else ()
+    return tuple(said for said in errors if not any(word in said for word in words))
 
 
 def _seconds(text: str) -> float:
