@@ -24,7 +24,9 @@ _BEFORE = pytest.StashKey[frozenset[str]]()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Remember what the machine has before the first test."""
+    """Remember what the machine has before the first test (xdist: their head does, once)."""
+    if hasattr(session.config, "workerinput"):
+        return
     if os.environ.get("LOOPWARDEN_LEFTOVERS") == "refuse":
         session.config.stash[_BEFORE] = kernel_objects()
 

@@ -336,7 +336,7 @@ def test_what_a_run_is_called_does_not_steer_the_terminal() -> None:
     async def main() -> None:
         async with daemon() as made:
             evil = "\x1b]0;owned\x07\x1b[2J\nfake run\r\x9b1m\u202e"
-            words = run_words("sh", "-c", "sleep 30", evil)
+            words = run_words("sh", "-c", "exec sleep 30", evil)
             process = await start(command(made, *words))
             await made.kernel.until(lambda: bool(made.kernel.admitted))
             ended = await cli(made, "loops")

@@ -4,6 +4,7 @@ import ctypes
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ def work(request: bytes) -> bytes:
         case b"large":
             return bytes(int(request[5:]))
         case b"files":
-            return " ".join(sorted(os.listdir("/proc/self/fd"))).encode()
+            return " ".join(sorted(map(os.readlink, _open_files()))).encode()
         case b"pid??":
             return b"%d %d" % (os.getpid(), os.getppid())
         case _:
@@ -98,15 +99,19 @@ def test_it_holds_nothing_of_the_callers(tmp_path: Path) -> None:
     """Of the caller's open files it has the standard three and its socket."""
     secret = tmp_path / "secret"
     secret.write_text("s")
-    with secret.open() as kept:
+    ours, theirs = socket.socketpair()
+    with secret.open() as kept, ours, theirs:
         os.set_inheritable(kept.fileno(), True)
+        before = " ".join(map(os.readlink, _open_files()))
         process = expendable.start(work, "lw-test-work")
         try:
             files = ask(process, b"files")
         finally:
             process.close()
     assert files is not None
-    assert len(files.split()) == 5  # the fifth is the listing's own
+    assert str(secret) in before
+    assert str(secret).encode() not in files
+    assert files.count(b"socket:") == 1
 
 
 def test_it_ends_with_its_caller() -> None:
@@ -135,6 +140,19 @@ def test_a_killed_keeper_is_an_error(process: Expendable) -> None:
     assert readable
     with pytest.raises(OSError, match=r"gone|reset"):
         process.answer()
+
+
+def _open_files() -> list[str]:
+    return [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd") if _is_open(int(name))]
+
+
+def _is_open(number: int) -> bool:
+    """Whether it is, apart from the listing's own."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return number > 2
 
 
 def _alive(pid: int) -> bool:
