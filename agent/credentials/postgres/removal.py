@@ -17,7 +17,7 @@ from agent.credentials.spec import CredentialError, SqlRefused, SqlSession
 from agent.policy.sql_grants import quoted
 
 TERMINATE_MS = 3_000
-DATABASES_SHOWN_MAX = 5
+SHOWN_MAX = 5  # names in an error's text
 _UNDEFINED = "42704"
 _NEEDS_A_PERSON = frozenset({"2BP01", "42501", "42704", "0LP01"})
 MEMBER = (
@@ -48,6 +48,12 @@ AWAIT_ISSUERS = (
     "WITH them AS MATERIALIZED (SELECT pid FROM pg_stat_activity"
     " WHERE usename = current_user AND application_name = $1 AND pid <> pg_backend_pid())"
     " SELECT pg_terminate_backend(pid, $2::bigint) FROM them"
+)
+# Views and rules read and write with their owner's rights, functions may be made to.
+CODE = (
+    "SELECT DISTINCT c.relname::text FROM pg_class c JOIN pg_rewrite r ON r.ev_class = c.oid"
+    " WHERE c.relowner = $1::bigint::oid"
+    " UNION SELECT proname::text FROM pg_proc WHERE proowner = $1::bigint::oid ORDER BY 1"
 )
 ELSEWHERE = (
     "SELECT DISTINCT datname::text FROM pg_shdepend JOIN pg_database d ON d.oid = dbid"
@@ -110,6 +116,7 @@ async def _remove(session: SqlSession, settings: RoleSettings, role: str, oid: i
                 await take_turn(session, superuser=superuser)
                 # who logged in while the login was forbidden is seen by now
                 await _end_sessions(session, role, oid)
+                await _refuse_code(session, settings, role, oid)
                 await _disown(session, settings, role)
                 await _refuse_elsewhere(session, settings, role, oid)
                 await session.execute(f"DROP ROLE {quoted(role)}")
@@ -143,6 +150,21 @@ async def _end_sessions(session: SqlSession, role: str, oid: int) -> None:
         raise CredentialError(text, transient=True)
 
 
+async def _refuse_code(session: SqlSession, settings: RoleSettings, role: str, oid: int) -> None:
+    """What a run wrote must not run with the admin's rights, which are more than the run's."""
+    if settings.reassign_to != settings.admin:
+        return
+    names = [str(name) for (name,) in await session.fetch(CODE, oid)]
+    if names:
+        listed = ", ".join(names[:SHOWN_MAX])
+        raise CredentialError(
+            f"{role} owns views, rules or functions, which would run with the rights of "
+            f"{settings.admin}: {listed}. Give them to a role with no more rights than the run "
+            "has, or drop them; reassign_to or on_drop of the target says so for all runs",
+            permanent=True,
+        )
+
+
 async def _disown(session: SqlSession, settings: RoleSettings, role: str) -> None:
     """REASSIGN OWNED leaves rights, which DROP OWNED takes; both are of this database alone."""
     if settings.reassign_to:
@@ -156,7 +178,7 @@ async def _refuse_elsewhere(
 ) -> None:
     names = [str(name) for (name,) in await session.fetch(ELSEWHERE, oid)]
     if names:
-        listed = ", ".join(names[:DATABASES_SHOWN_MAX])
+        listed = ", ".join(names[:SHOWN_MAX])
         raise CredentialError(
             f"{role} owns something, or has rights, in {listed}; its target is {settings.database} "
             f"alone. In each, run REASSIGN OWNED BY {role} TO … and DROP OWNED BY {role}",

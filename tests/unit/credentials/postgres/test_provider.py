@@ -313,6 +313,42 @@ def test_a_role_that_owns_a_table(shared: Stage) -> None:
     shared.server.ask("REVOKE orders_owner FROM loopwarden_admin")
 
 
+VIEW = "CREATE VIEW scratch.leak AS SELECT card FROM public.customers"
+RULE = """
+CREATE TABLE scratch.leak (n int);
+CREATE RULE r AS ON INSERT TO scratch.leak DO INSTEAD UPDATE public.customers SET name = name
+"""
+FUNCTION = """
+CREATE FUNCTION scratch.leak() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER
+    AS 'SELECT card FROM public.customers'
+"""
+
+
+@pytest.mark.parametrize("code", [VIEW, RULE, FUNCTION])
+def test_code_of_a_run_never_gets_the_admins_rights(shared: Stage, code: str) -> None:
+    """A view over what the run may not read would read it once it is the admin's."""
+    shared.server.ask("CREATE SCHEMA scratch; GRANT ALL ON SCHEMA scratch TO loopwarden_admin"
+                      " WITH GRANT OPTION")  # fmt: skip
+    grants = ["CREATE ON SCHEMA scratch", "USAGE ON SCHEMA scratch", "USAGE ON SCHEMA public"]
+    owned = (
+        "SELECT rolname FROM pg_class c JOIN pg_roles r ON r.oid = relowner WHERE relname = 'leak'"
+    )
+    try:
+        wanted = shared.wanted(grants=grants)
+        issued = asyncio.run(shared.issue(wanted))
+        assert "denied" in psql(shared, issued, "SELECT card FROM public.customers")
+        assert "CREATE" in psql(shared, issued, f"SET check_function_bodies = off; {code}")
+        with pytest.raises(CredentialError, match="leak. Give them to") as caught:
+            asyncio.run(shared.revoke(wanted))
+        assert caught.value.permanent
+        assert shared.server.ask(admins) == []
+        assert "authentication failed" in psql(shared, issued, "SELECT 1")
+        shared.server.ask(f'DROP OWNED BY "{role_name(wanted)}"')
+        asyncio.run(shared.revoke(wanted))
+    finally:
+        shared.server.ask("DROP SCHEMA scratch CASCADE")
+
+
 def test_what_a_role_owns_elsewhere_needs_a_person(shared: Stage) -> None:
     """It is disabled and keeps nothing here; the text names the other database; then it goes."""
     wanted = shared.wanted()
