@@ -42,6 +42,10 @@ def parse_handle(text: str) -> Handle | None:
     if not text:
         return None
     try:
-        return Handle(**json.loads(text))
+        handle = Handle(**json.loads(text))
     except (ValueError, TypeError, RecursionError):
-        raise CredentialError("the journal's handle is none of a vault", permanent=True) from None
+        handle = None
+    names = () if handle is None else (handle.accessor, handle.lease, handle.mount, handle.serial)
+    if handle is None or not handle.accessor or not all(isinstance(each, str) for each in names):
+        raise CredentialError("the journal's handle is none of a vault", permanent=True)
+    return handle
