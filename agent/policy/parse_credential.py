@@ -6,6 +6,7 @@ from agent.model.credential import Shape
 from agent.policy.declared import Declared, read_declared
 from agent.policy.document import Mapping, Node
 from agent.policy.parse_github_app import GITHUB_APP
+from agent.policy.parse_kubernetes import KUBERNETES
 from agent.policy.parse_oauth2 import OAUTH2
 from agent.policy.parse_role import PASSWORD_SOURCES, ROLE_KEYS, Server, check_source, read_role
 from agent.policy.parse_vault import read_vault
@@ -19,7 +20,7 @@ ACCEPTS: dict[str, tuple[Shape, ...]] = {
     "postgres": (Shape.PASSWORD, Shape.CLIENT_CERTIFICATE),
 }
 DEFAULT_SHAPE = {"postgres": Shape.PASSWORD}
-DECLARED: dict[str, Declared] = {each.provider: each for each in (OAUTH2, GITHUB_APP)}
+DECLARED: dict[str, Declared] = {each.provider: each for each in (OAUTH2, GITHUB_APP, KUBERNETES)}
 # provider → its settings, and the shapes that it makes
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "static": PASSWORD_SOURCES,
@@ -33,8 +34,9 @@ SHAPES: dict[str, frozenset[Shape]] = {
     "vault": frozenset(Shape),
     "oauth2": frozenset({Shape.BEARER}),
     "github_app": frozenset({Shape.BEARER, Shape.BASIC}),
+    "kubernetes": frozenset({Shape.BEARER}),
 }
-LATER_PROVIDERS = frozenset({"aws_sts", "kubernetes", "mysql", "file"})
+LATER_PROVIDERS = frozenset({"aws_sts", "mysql", "file"})
 COMMON_KEYS = ("provider", "shape", "name", "user", "ttl", "max_ttl")
 WITH_USER = frozenset({Shape.BASIC, Shape.PASSWORD, Shape.CLIENT_CERTIFICATE})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.6.2

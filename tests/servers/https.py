@@ -38,7 +38,7 @@ Respond = Callable[[Asked], Answer]
 class Https:
     """A running server. faults: by path, the names of what the next requests there meet.
 
-    html, nonsense (a JSON list), 500, 503 (with Retry-After: 7), 302, cut (no answer, nothing
+    html, nonsense (a JSON list), 404, 500, 503 (with Retry-After: 7), 302, cut (no answer, nothing
     done), lost (done, no answer), silent (never an answer).
     """
 
@@ -57,6 +57,7 @@ class Https:
 FAULTS = {
     "html": Answer(200, b"<html>sign in</html>", {"Content-Type": "text/html"}),
     "nonsense": Answer(200, [1, {"a": None}]),
+    "404": Answer(404, b"<html>not here</html>"),
     "500": Answer(500, b"<html>oops</html>"),
     "503": Answer(503, {"error": "temporarily_unavailable"}, {"Retry-After": "7"}),
     "302": Answer(302, b"", {"Location": "https://127.0.0.1:1/"}),
