@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from agent import __version__
-from agent.cli import leases, policy, registry, run, status
+from agent.cli import leases, oidc, policy, registry, run, status
 from agent.cli.client import DaemonTrouble
 from agent.cli.launch import EXIT_DAEMON
 from agent.config.daemon import DEFAULT_PATH, ConfigError, Daemon, load
@@ -93,6 +93,7 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="how the command learns of the CA: files over the usual paths in a mount namespace "
         "of its own and variables (default), or variables alone",
     )
+    oidc.add_arguments(parser)
     parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="with its arguments")
     parser.set_defaults(act=lambda args, config: run.run(args, _socket(args, config)))
 

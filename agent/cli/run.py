@@ -3,13 +3,15 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.broker.control import ARGV_BYTES_MAX, Accepted, AdmitRun, RunOpened, StartRun
-from agent.cli import environment, launch, namespace, relay_signals
+from agent.cli import environment, launch, namespace, oidc, relay_signals
 from agent.cli.client import Client, DaemonTrouble
 from agent.cli.launch import EXIT_DAEMON, Launch, LaunchError
+from agent.runtime import confine
 
 ISOLATION_WARNING = (
     "loopwarden: warning: no mount namespace here ({why}); programs that ignore SSL_CERT_FILE and "
@@ -34,11 +36,16 @@ def run(arguments: argparse.Namespace, socket_path: Path) -> int:
     try:
         launch.check_standard_streams()
         user = launch.find_user(arguments.user) if arguments.user else None
+        token = oidc.find(arguments, os.environ)
         with Client(socket_path) as client:
-            request = StartRun(arguments.loop, _shown(command), arguments.user or "")
+            request = StartRun(arguments.loop, _shown(command), arguments.user or "", token)
             opened = client.ask(request, RunOpened)
-            plan = _plan(command, opened, user, isolated=arguments.trust == "mounts")
-            child = _fork(client, plan)
+            variables = oidc.without_tokens(os.environ, token, arguments.oidc_token_env)
+            isolated = arguments.trust == "mounts"
+            child = _fork(client, _plan(command, variables, opened, user, isolated=isolated))
+            if token or len(variables) != len(os.environ):
+                # our memory and first variables are the token's: nobody of our user may read them
+                confine.prctl(confine.PR_SET_DUMPABLE, 0)
             _admit(client, opened, child)
     except (DaemonTrouble, LaunchError, OSError) as error:
         sys.stderr.write(f"loopwarden: {error}\n")
@@ -50,7 +57,12 @@ def run(arguments: argparse.Namespace, socket_path: Path) -> int:
 
 
 def _plan(
-    command: list[str], opened: RunOpened, user: launch.User | None, *, isolated: bool
+    command: list[str],
+    variables: Mapping[str, str],
+    opened: RunOpened,
+    user: launch.User | None,
+    *,
+    isolated: bool,
 ) -> Launch:
     trust_dir = opened.trust_dir if isolated else ""
     if trust_dir and os.geteuid() != 0:  # root's is not optional: the child fails without it
@@ -59,8 +71,8 @@ def _plan(
             sys.stderr.write(ISOLATION_WARNING.format(why=why))
             trust_dir = ""
     other = (user.name, user.home) if user is not None else None
-    variables = environment.run_environment(os.environ, opened.trust_dir, opened.run_id, other)
-    return Launch(command, variables, trust_dir, user)
+    theirs = environment.run_environment(variables, opened.trust_dir, opened.run_id, other)
+    return Launch(command, theirs, trust_dir, user)
 
 
 def _fork(client: Client, plan: Launch) -> _Child:
