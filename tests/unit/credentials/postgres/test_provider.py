@@ -330,15 +330,16 @@ def test_code_of_a_run_never_gets_the_admins_rights(shared: Stage, code: str) ->
     shared.server.ask("CREATE SCHEMA scratch; GRANT ALL ON SCHEMA scratch TO loopwarden_admin"
                       " WITH GRANT OPTION")  # fmt: skip
     grants = ["CREATE ON SCHEMA scratch", "USAGE ON SCHEMA scratch", "USAGE ON SCHEMA public"]
-    owned = (
-        "SELECT rolname FROM pg_class c JOIN pg_roles r ON r.oid = relowner WHERE relname = 'leak'"
+    admins = (
+        "SELECT relname FROM pg_class WHERE relowner = 'loopwarden_admin'::regrole"
+        " UNION SELECT proname FROM pg_proc WHERE proowner = 'loopwarden_admin'::regrole"
     )
     try:
         wanted = shared.wanted(grants=grants)
         issued = asyncio.run(shared.issue(wanted))
         assert "denied" in psql(shared, issued, "SELECT card FROM public.customers")
         assert "CREATE" in psql(shared, issued, f"SET check_function_bodies = off; {code}")
-        with pytest.raises(CredentialError, match="leak. Give them to") as caught:
+        with pytest.raises(CredentialError, match="admin: leak") as caught:
             asyncio.run(shared.revoke(wanted))
         assert caught.value.permanent
         assert shared.server.ask(admins) == []
