@@ -126,7 +126,8 @@ class Backend:
     """What is alive outside, and how the provider fails next: names in `faults`, by call.
 
     transient, permanent, refused (of issue: nothing made), silent (never answers), broken (raises
-    something else), nonsense (an answer of another kind), late (does it, then fails).
+    something else), nonsense (an answer of another kind), late (does it, then fails), limited (says
+    when to ask again), gone, kept and kept-endless (of issue: a handle is kept; then silence).
     """
 
     clock: HandClock
@@ -169,6 +170,9 @@ class Scripted:
         if fault == "refused":
             raise CredentialError("the role does not exist", nothing_made=True)
         end = backend.clock.up + backend.ttl_ms if backend.ttl_ms else 0
+        if fault.startswith("kept"):
+            wanted.keep("h" * 5_000 if fault == "kept-endless" else f"k-{wanted.lease_id}")
+            await asyncio.Event().wait()
         backend.alive[wanted.lease_id] = end
         backend.born[wanted.lease_id] = backend.clock.up
         await self._late(fault)
@@ -216,6 +220,10 @@ class Scripted:
         match fault:
             case "transient":
                 raise CredentialError("the backend is away", transient=True)
+            case "limited":
+                raise CredentialError("asked too often", transient=True, retry_after_s=30)
+            case "gone":
+                raise CredentialError("it is gone", gone=True)
             case "permanent":
                 raise CredentialError("the role owns a table", permanent=True)
             case "lost":
