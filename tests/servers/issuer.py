@@ -82,7 +82,8 @@ class Issuer:
     mode: str = "good"  # or down, garbage, redirect, huge, slow, no-keys, keys-garbage
     now_s: int = 0  # 0: as the wall says
     asked: list[str] = field(default_factory=list)
-    released: threading.Event = field(default_factory=threading.Event)
+    heard: threading.Event = field(default_factory=threading.Event)  # it was asked something
+    released: threading.Event = field(default_factory=threading.Event)  # slow ends
 
     def claims(self, **changes: object) -> dict[str, object]:
         """Return the claims of a good token; a change to None takes one away."""
@@ -107,6 +108,7 @@ class Issuer:
     def answer(self, path: str) -> tuple[int, bytes]:
         """Return status and body."""
         self.asked.append(path)
+        self.heard.set()
         if self.mode == "slow":
             self.released.wait(20)
         if self.mode in {"down", "redirect"}:

@@ -24,6 +24,7 @@ from agent.model.lease import LeaseState
 from agent.model.reason import Reason
 from tests.unit.collector.chains import NOW_MS, Chain, authority, store
 from tests.unit.reporter.events import (
+    BEARER,
     TARGET,
     denied,
     finished,
@@ -112,6 +113,65 @@ def test_one_session_is_shown_with_everything(connection: Connection) -> None:
     for name in ("nothing", "0"):
         with pytest.raises(NotFound):
             query.session(connection, name)
+
+
+@pytest.mark.parametrize(
+    ("by", "found"),
+    [
+        (BEARER.subject, [2]),
+        ("repo:acme/*", [2]),
+        ("*", [2, 1]),
+        ("alice", [1]),
+        ("ci-runner", [2]),
+        ("al_ce", []),
+        ("repo:acme/%", []),
+        ("", [2, 1]),
+        ("acme", []),
+    ],
+)
+def test_runs_are_found_by_who_started_them(tmp_path: Path, by: str, found: list[int]) -> None:
+    """A user or a token's subject, whole or with stars; runs, sessions, calls and `who` alike."""
+    engine = store(tmp_path, ("a",))
+    chain = Chain()
+    chain.add(run_started(), session_opened(11, 1), intended(21, 11, run=1), finished(21, 11))
+    chain.add(run_started(2, "ci-runner", BEARER), session_opened(12, 2))
+    chain.add(intended(22, 12, run=2), finished(22, 12))
+    send(engine, "a", chain)
+    wanted = Filter(by=by)
+    with engine.connect() as connection:
+        assert sorted(row["run_id"] for row in query.runs(connection, wanted)) == sorted(
+            ulid(number) for number in found
+        )
+        assert ids(query.sessions(connection, wanted)) == [ulid(10 + number) for number in found]
+        heads = dict.fromkeys(query.heads(connection), 0)
+        news = query.news(connection, heads, wanted)
+        assert sorted(row["run_id"] for row in news) == sorted(ulid(number) for number in found)
+        who = query.who(connection, TARGET, NOW_MS + 10, wanted)
+        assert {row["run_id"] for row in who} == {ulid(number) for number in found}
+    engine.dispose()
+
+
+def test_who_started_a_run_is_kept_whole(tmp_path: Path) -> None:
+    """Issuer, subject, claims, unit, container and the processes above."""
+    engine = store(tmp_path, ("a",))
+    chain = Chain()
+    chain.add(run_started(2, "ci-runner", BEARER))
+    send(engine, "a", chain)
+    with engine.connect() as connection:
+        [run] = query.runs(connection, Filter())
+    engine.dispose()
+    by = run["initiator"]
+    assert by["token"] == {
+        "issuer": BEARER.issuer,
+        "subject": BEARER.subject,
+        "claims": {"repository": "acme/orders"},
+    }
+    assert (by["service"], by["invocation"], by["container"]) == (
+        "ci.service",
+        "0" * 32,
+        "docker/3f2a",
+    )
+    assert [one["comm"] for one in by["parents"]] == ["sh", "systemd"]
 
 
 def test_who_had_access_at_a_moment(connection: Connection) -> None:

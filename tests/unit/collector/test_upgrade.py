@@ -28,7 +28,7 @@ def make_old(directory: Path, version: int) -> None:
     ingest.append(engine, authority(), "a", chain.batch(1, 4), NOW_MS)
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE relations"))
-        for table, column in ADDED[3]:
+        for table, column in (*ADDED[3], *ADDED[5]):
             connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
         connection.execute(schema.meta.update().values(schema_version=version))
     engine.dispose()
@@ -47,6 +47,7 @@ def test_an_older_store_is_brought_up(tmp_path: Path) -> None:
         assert (old["rows"], old["statements"], old["result"]) == (0, [], [])
         assert new["effects"] == ",read,write,unknown,"
         assert len(query.sessions(connection, Filter(table="orders"))) == 1
+        assert len(query.runs(connection, Filter(by="alice"))) == 1
         assert connection.scalar(schema.meta.select()) == schema.SCHEMA_VERSION
     engine.dispose()
     open_store(store_url(tmp_path)).dispose()

@@ -1,6 +1,7 @@
 """Audit events for tests of what records and stores them."""
 
 import dataclasses
+from dataclasses import replace
 
 from agent.model.audit import (
     AuditEvent,
@@ -26,7 +27,7 @@ from agent.model.ids import (
     TargetName,
     encode_ulid,
 )
-from agent.model.loop import Initiator, Run
+from agent.model.loop import Initiator, Parent, Run, TokenIdentity
 from agent.model.operation import Operation
 from agent.model.reason import Reason
 from agent.model.sql import Call, Column, Effect, Relation, Statement
@@ -42,9 +43,22 @@ def ulid(number: int) -> str:
     return encode_ulid(number.to_bytes(16, "big"))
 
 
-def run_started(run: int = 1, user: str = "alice") -> RunStarted:
+BEARER = TokenIdentity(
+    "https://ci.example", "repo:acme/orders:ref:refs/heads/main", (("repository", "acme/orders"),)
+)
+
+
+def run_started(
+    run: int = 1, user: str = "alice", token: TokenIdentity | None = None
+) -> RunStarted:
     """A run of the loop."""
     initiator = Initiator(1000, user, 4000, "/usr/bin/loopwarden", "pts/0", "user.slice")
+    if token is not None:
+        parents = (Parent(3999, 1000, "sh", "/bin/sh"), Parent(1, 0, "systemd", ""))
+        initiator = replace(
+            initiator, service="ci.service", invocation="0" * 32, container="docker/3f2a",
+            parents=parents, token=token,
+        )  # fmt: skip
     return RunStarted(
         Run(
             RunId(ulid(run)),
