@@ -13,6 +13,8 @@ WHY_BYTES_MAX = 200
 _STATISTICS = frozenset(
     {"pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs"}
 )
+# passwords of roles, here or elsewhere, or what verifies them
+_PASSWORDS = frozenset({"pg_authid", "pg_shadow", "pg_user_mapping"})
 
 
 @dataclass(slots=True)
@@ -54,8 +56,11 @@ class Facts:
         relation = relation_of(node)
         self.reads[relation] = None
         self.name(node, relation.name)
-        if relation.name in _STATISTICS and relation.schema in {"", "pg_catalog"}:
-            self.columns_read[Column("*", "*")] = None
+        if relation.schema in {"", "pg_catalog"}:
+            if relation.name in _STATISTICS:
+                self.columns_read[Column("*", "*")] = None
+            elif relation.name in _PASSWORDS:
+                self.effects.add(Effect.ADMIN)
         if (node.get("alias") or {}).get("colnames"):
             self.columns_read[Column(relation.name, "*")] = None  # its columns have other names
 

@@ -94,6 +94,14 @@ def test_columns_read(text: str, columns: set[Column]) -> None:
     assert set(_one(text).columns_read) == columns
 
 
+@pytest.mark.parametrize("table", ["pg_authid", "pg_shadow", "pg_catalog.pg_user_mapping"])
+def test_reading_passwords_is_no_plain_read(table: str) -> None:
+    """What has passwords or their verifiers is the server's; pg_roles has none."""
+    assert _one(f"SELECT rolname FROM {table}").effects == {Effect.READ, Effect.ADMIN}
+    assert _one("SELECT rolname FROM pg_roles").effects == {Effect.READ}
+    assert _one("SELECT rolname FROM app.pg_shadow").effects == {Effect.READ}
+
+
 def test_a_name_for_many_relations() -> None:
     """Of MEANINGS_MAX relations a column is of each; of one more, it is of any."""
     fits = [f"t{number}" for number in range(MEANINGS_MAX)]
