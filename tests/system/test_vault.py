@@ -1,0 +1,193 @@
+"""A run's database user is made by a vault, and gone with the run: both servers are asked."""
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.openbao_setup import canaries
+from tests.servers.postgres import programs
+from tests.system.postgres_site import NAME, Stage
+from tests.system.vault_site import VaultSite, vault_site, vault_stage
+
+pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(300)]
+GONE_WITHIN_S = 60.0  # after a death: the supervisor waits, longer each time, before a role is back
+CONFIRMED_WITHIN_S = 5.0
+SLEEPING = "SELECT usename FROM pg_stat_activity WHERE query ~ '^select pg_sleep'"
+PSQL = f"{programs()}/psql -XAtq"
+LOOP = (
+    f"while :; do {PSQL} -c 'select pg_sleep(600)' postgresql://{NAME}/orders >/dev/null 2>&1;"
+    " sleep 0.1; done"
+)
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[VaultSite]:
+    """The servers."""
+    with vault_site() as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def whole(made: VaultSite) -> Iterator[Stage]:
+    """A worker host that uses them."""
+    with vault_stage(made) as stage:
+        yield stage
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(made: VaultSite, whole: Stage) -> Iterator[None]:
+    """After each test: no run, no user, no lease here or there, no run's token."""
+    yield
+    end_runs(whole)
+    if not made.site.server.running:
+        made.site.server.start()
+    wait_for(lambda: not made.users(), GONE_WITHIN_S, "a user is left")
+    wait_for(lambda: not leases(whole), GONE_WITHIN_S, "a lease is left")
+    assert made.vault.leases() == made.vault.leases("short") == []
+    assert made.vault.children() == []
+
+
+def wait_for(holds: Callable[[], object], within_s: float, what: str) -> float:
+    """Return after how many seconds it holds."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < within_s, what
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def leases(whole: Stage, *words: str) -> list[dict[str, Any]]:
+    """Return what `loopwarden leases` says; while the broker is away, that there are some."""
+    done = whole.host.cli("leases", *words, "--json")
+    found: list[dict[str, Any]] = [{"state": "?"}] if done.returncode else json.loads(done.stdout)
+    return found
+
+
+def end_runs(whole: Stage) -> None:
+    """End every run's processes at once, as the kernel does."""
+    host = whole.host
+    for folder in Path(host.cgroup, f"{host.instance}.slice").glob("*/cgroup.kill"):
+        with contextlib.suppress(FileNotFoundError):
+            folder.write_text("1")
+
+
+def sleeping(made: VaultSite) -> list[str]:
+    """Ask the database who runs a loop's query."""
+    return [row[0] for row in made.site.server.ask(SLEEPING)]
+
+
+@contextmanager
+def running_loop(made: VaultSite, whole: Stage) -> Iterator[str]:
+    """Start a loop that sleeps in the database; yield its user."""
+    process = subprocess.Popen(
+        whole.host.run_command("report", ["/bin/sh", "-c", LOOP]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=whole.host.loop_environment(),
+        cwd="/",
+    )
+    try:
+        wait_for(lambda: sleeping(made), 30, "the loop does not run")
+        yield sleeping(made)[0]
+    finally:
+        end_runs(whole)
+        process.wait(20)
+
+
+def test_the_user_is_there_while_the_run_is(made: VaultSite, whole: Stage) -> None:
+    """Plain psql, no password; after the run the user is gone and the lease confirmed revoked."""
+    before = {lease["lease_id"] for lease in leases(whole, "--all")}
+    query = "select current_user, count(*) from orders"
+    done = whole.host.run(
+        "report", ["/bin/sh", "-c", f'{PSQL} -c "{query}" postgresql://{NAME}/orders']
+    )
+    ended = time.monotonic()
+    assert done.returncode == 0, done.stderr
+    user, count = done.stdout.strip().split("|")
+    assert user.startswith("v-token-")
+    assert count == "5000"
+    wait_for(lambda: not leases(whole), CONFIRMED_WITHIN_S, "the lease is left")
+    assert time.monotonic() - ended < CONFIRMED_WITHIN_S
+    assert made.users() == []
+    assert made.vault.leases() == []
+    [lease] = [each for each in leases(whole, "--all") if each["lease_id"] not in before]
+    assert (lease["state"], lease["revocable"]) == ("revoked", True)
+    assert lease["provider_id"].startswith("database/creds/orders/")
+    log = made.site.server.log()
+    assert f"user={user} " in log
+
+
+def test_the_end_of_a_lease_ends_its_query(whole: Stage) -> None:
+    """At the server's longest a long query ends in PostgreSQL's words, before the user's end."""
+    command = f"{PSQL} -v VERBOSITY=verbose -c 'select pg_sleep(60)'"
+    began = time.monotonic()
+    done = whole.host.run(
+        "report", ["/bin/sh", "-c", f"{command} postgresql://short.test.internal/orders"]
+    )
+    assert 4 < time.monotonic() - began < 20
+    assert done.returncode != 0
+    assert "FATAL:  " in done.stderr
+    assert "lease" in done.stderr
+
+
+@pytest.mark.parametrize("role", ["broker", "kernel"])
+def test_killed_while_it_is_used(made: VaultSite, whole: Stage, role: str) -> None:
+    """SIGKILL: the old user is taken away, the run gets in again as another, and all goes."""
+    host = whole.host
+    with running_loop(made, whole) as first:
+        host.kill_role(role)
+        if role == "kernel":
+            assert host.daemon is not None
+            host.daemon.wait(20)
+            host.start()
+        wait_for(lambda: first not in made.users(), GONE_WITHIN_S, "the old user is left")
+        wait_for(lambda: sleeping(made), GONE_WITHIN_S, "the loop does not come back")
+
+
+def test_the_vault_is_sealed_at_the_end_of_a_run(made: VaultSite, whole: Stage) -> None:
+    """The session is closed at once all the same; the lease is kept, shown, and then revoked."""
+    with running_loop(made, whole) as user:
+        made.bao.seal()
+        try:
+            end_runs(whole)
+            wait_for(lambda: not sleeping(made), 2, "the session is open")
+            wait_for(
+                lambda: [each["state"] for each in leases(whole)] == ["revoke-retry"],
+                30,
+                "nothing is tried again",
+            )
+            assert made.users() == [user]
+        finally:
+            made.bao.unseal()
+
+
+def test_the_database_is_stopped_at_the_end_of_a_run(made: VaultSite, whole: Stage) -> None:
+    """The vault says 400: that is not "revoked"; it is tried until the user is gone."""
+    with running_loop(made, whole) as user:
+        made.site.server.stop("fast")
+        end_runs(whole)
+        wait_for(
+            lambda: [each["state"] for each in leases(whole)] == ["revoke-retry"],
+            30,
+            "nothing is tried again",
+        )
+        made.site.server.start()
+        assert made.users() in ([user], [])
+
+
+def test_nobody_is_told_a_secret(made: VaultSite, whole: Stage) -> None:
+    """Neither in what we log and keep, nor in the vault's log at level debug."""
+    with running_loop(made, whole):
+        texts = [path.read_bytes() for path in whole.host.state_dir.rglob("*") if path.is_file()]
+    texts += [whole.host.log.read_bytes(), made.bao.log().encode()]
+    secret_id = (made.site.folder / "secret-id").read_text().strip()
+    for canary in (*canaries(), secret_id, made.bao.root):
+        assert not [text for text in texts if canary.encode() in text]

@@ -1,0 +1,108 @@
+"""An OpenBao and a PostgreSQL behind it on a far host, and a worker host that uses both."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.certificates import Authority
+from tests.servers.openbao import OpenBao, lasting_openbao
+from tests.servers.openbao_setup import USERS, Vault, set_up
+from tests.system.postgres_site import Site, Stage, postgres_site, postgres_stage
+
+BROKER_UID = 64201
+POLICY = """
+targets:
+  orders:  # a user that the vault makes for this run
+    protocol: postgres
+    address: {{name}}
+    ca: {{ca}}
+    dial: "{{dial}}"
+    durability: {{durability}}
+    database: orders
+    credential:
+      provider: vault
+      address: {url}
+      ca: {ca}
+      auth: approle
+      role_id: {role_id}
+      file: {secret_id}
+      token_role: loopwarden
+      policies: [read]
+      path: database/creds/orders
+  short:  # the same, for seconds
+    protocol: postgres
+    address: short.test.internal
+    ca: {{ca}}
+    dial: "{{dial}}"
+    durability: {{durability}}
+    database: orders
+    credential:
+      provider: vault
+      address: {url}
+      ca: {ca}
+      auth: approle
+      role_id: {role_id}
+      file: {secret_id}
+      token_role: loopwarden
+      policies: [read]
+      path: database/creds/short
+loops:
+  report:
+    who: [{{{{user: nobody}}}}]
+    rules:
+      - {{{{target: orders, allow: {{{{effects: [read], unbounded: true}}}}}}}}
+      - {{{{target: short, allow: {{{{effects: [read], unbounded: true}}}}}}}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class VaultSite:
+    """The servers, and the policy for them."""
+
+    site: Site
+    vault: Vault
+    template: str
+
+    @property
+    def bao(self) -> OpenBao:
+        """The vault's server."""
+        return self.vault.bao
+
+    def users(self) -> list[str]:
+        """Ask the database which users the vault made."""
+        return [row[0] for row in self.site.server.ask(USERS)]
+
+
+@contextmanager
+def vault_site() -> Iterator[VaultSite]:
+    """Run the servers on a far host."""
+    authority = Authority()
+    with (
+        postgres_site({"log_statement": "all"}) as site,
+        lasting_openbao(
+            authority, address=site.far.address4, inside=site.far.inside
+        ) as bao,
+    ):  # fmt: skip
+        vault = set_up(bao, site.server)
+        vault.tune("7s", "7s", "short")
+        secret_id, ca = site.folder / "secret-id", site.folder / "bao-ca.pem"
+        private(secret_id, vault.secret_id())
+        ca.write_text(authority.pem)
+        template = POLICY.format(url=bao.url, ca=ca, role_id=vault.role_id, secret_id=secret_id)
+        yield VaultSite(site, vault, template)
+
+
+def private(path: Path, text: str) -> None:
+    """Write a file that the broker alone reads."""
+    path.write_text(text + "\n")
+    path.chmod(0o600)
+    os.chown(path, BROKER_UID, BROKER_UID)
+
+
+@contextmanager
+def vault_stage(made: VaultSite) -> Iterator[Stage]:
+    """Run a collector and a worker host."""
+    with postgres_stage(made.site, template=made.template) as stage:
+        yield stage
