@@ -43,7 +43,7 @@ demo: require-root packages $(VENV)/.run bpf  ## the whole path on this machine,
 test: require-root packages-test $(VENV)/.test bpf  ## every test, kernel tests included (root)
 	@$(call say,Tests)
 	@$(BIN)/python -m tests.checks.sweep
-	@LOOPWARDEN_LEFTOVERS=refuse $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	@$(BIN)/python -m tests.checks.suite $(ARGS)
 
 bench: require-root packages-test $(VENV)/.test bpf  ## the benchmarks, side by side (root)
 	@$(BIN)/python -m tests.bench $(ARGS)
