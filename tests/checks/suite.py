@@ -21,10 +21,7 @@ def main() -> int:
     """Run both halves; return the first exit code that is not 0, or 1 for what is left behind."""
     words = sys.argv[1:]
     before = kernel_objects()
-    if words:
-        codes = [_start(words, None).wait()]
-    else:
-        codes = _both()
+    codes = [_start(words, None).wait()] if words else _both()
     left = sorted(kernel_objects() - before)
     for name in left:
         sys.stderr.write(f"LEFT BEHIND: {name}\n")
