@@ -68,6 +68,7 @@ class OpenBao:
     inside: Namespace | None = None
     argv: tuple[str, ...] = ()
     unseal_key: str = field(default="", repr=False)
+    namespace: str = ""  # in which `read`, `write` and `call` are
     _process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     @property
@@ -202,6 +203,8 @@ class OpenBao:
             context = ssl.create_default_context(cafile=self.ca)
             connection = http.client.HTTPSConnection(host, port, timeout=CALL_S, context=context)
         headers = {"X-Vault-Request": "true"}
+        if self.namespace:
+            headers["X-Vault-Namespace"] = self.namespace
         if token is None or token:
             headers["X-Vault-Token"] = self.root if token is None else token
         if wrap_ttl:
@@ -244,6 +247,9 @@ def openbao(
         server = OpenBao(url, ca, ROOT_TOKEN, folder, inside, tuple(argv))
         try:
             server.start()
+            if tls:  # a CA's file is believed if it is root's
+                server.ca = str(folder / "ca.pem")
+                shutil.copyfile(ca, server.ca)
             yield server
         finally:
             server.stop(signal.SIGKILL)

@@ -13,11 +13,13 @@ from agent.credentials.vault import SPEC
 from agent.credentials.vault.child import BIRTH_S
 from agent.credentials.vault.login import log_in
 from agent.credentials.vault.settings import read_settings
-from agent.model.credential import Basic, ClientCertificate, Password, Shape
+from agent.model.credential import Basic, Bearer, ClientCertificate, Password, Shape
 from agent.runtime import clock
 from tests.conformance.provider_suite import Case, check_all
-from tests.servers.openbao_setup import PASSWORD_CANARY, STATIC_CANARY, canaries
-from tests.unit.credentials.vault.stage import Stage, login, psql, stage
+from tests.servers.openbao import openbao
+from tests.servers.openbao_setup import PASSWORD_CANARY, STATIC_CANARY, canaries, set_up, store
+from tests.servers.postgres import Postgres
+from tests.unit.credentials.vault.stage import CountingClient, Stage, login, psql, stage
 
 pytestmark = pytest.mark.servers
 KV_SHAPES = (Shape.BEARER, Shape.HEADER, Shape.QUERY_PARAMETER)
@@ -322,6 +324,35 @@ def test_a_wrapping_token_of_something_else(shared: Stage) -> None:
         asyncio.run(swapped.issue(swapped.wanted(wrapped="true")))
     assert "put another in its place" in swapped.alarms[0]
     assert swapped.client.count("login") == 0
+
+
+def test_a_namespace(shared: Stage) -> None:
+    """All of it, the login too, is in the one that the target names."""
+    shared.bao.write("sys/namespaces/team", {})
+    inside = set_up(replace(shared.bao, namespace="team"))
+    store(inside.bao)
+    made = replace(shared.with_secret(inside.secret_id()), vault=inside)
+    wanted = made.wanted(Shape.BEARER, namespace="team", path="secret/data/api")
+    issued = asyncio.run(made.issue(wanted))
+    assert isinstance(issued.credential, Bearer)
+    outside = made.wanted(Shape.BEARER, path="secret/data/api")
+    assert "refuses to log us in" in error_of(made, outside)
+
+
+def test_over_tls() -> None:
+    """With the server's own CA; with the system's roots it is not the server, and gets nothing."""
+    with openbao(tls=True) as bao:
+        vault = set_up(bao)
+        store(bao)
+        made = Stage(
+            vault, Postgres("", "", 0, bao.folder, bao.folder, None), CountingClient({}, [])
+        )
+        made = made.with_secret(vault.secret_id())
+        wanted = made.wanted(Shape.BEARER, path="secret/data/api")
+        asyncio.run(made.issue(wanted))
+        foreign = made.with_secret(vault.secret_id())
+        rooted = foreign.wanted(Shape.BEARER, path="secret/data/api", ca=None)
+        assert "is not 127.0.0.1" in error_of(foreign, rooted)
 
 
 def test_no_secret_is_in_the_servers_log(shared: Stage) -> None:
