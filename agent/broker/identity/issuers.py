@@ -69,7 +69,7 @@ class Issuers:
         if kept is None or kept.issuer != issuer:
             kept = self._kept[issuer.url] = _Kept(issuer)
         now_s = self._clock_s()
-        if kept.keys is None or now_s - kept.fetched_s >= issuer.refresh_s:
+        if kept.keys is None or now_s - kept.fetched_s >= min(issuer.refresh_s, issuer.stale_s):
             await self._refresh(kept, now_s)
         elif key_id not in kept.keys and self._may_ask(kept, now_s):
             kept.asked_s = now_s

@@ -31,6 +31,16 @@ def test_keys_are_fetched_once_and_kept() -> None:
     assert len(rig.issuer.asked) == 4
 
 
+def test_keys_are_fetched_before_they_are_stale() -> None:
+    """Also where the policy lets them be stale before they are due."""
+    rig = Rig()
+    rig.change(refresh_s=300, stale_s=60)
+    rig.verify(rig.issuer.mint())
+    rig.boot_s += 60
+    rig.verify(rig.issuer.mint())
+    assert len(rig.issuer.asked) == 4
+
+
 def test_a_new_key_is_known_at_its_first_token() -> None:
     """An unknown key is asked for at once; unknown ones again only after UNKNOWN_S."""
     rig = Rig()
