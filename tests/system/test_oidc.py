@@ -1,0 +1,106 @@
+"""Identity tokens through the whole product: who gets in, what is recorded, what a loop sees."""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.issuer import SUBJECT, Issuer, running_issuer
+from tests.system.conftest import COLLECTED_WITHIN_S, Stage
+
+POLICY = """
+issuers:
+  ci: {url: "URL", ca: "CA"}
+loops:
+  release:
+    who:
+      - issuer: ci
+        claims: {repository: acme/orders, sub: ["repo:acme/orders:ref:refs/heads/*"]}
+    max_concurrent: 1
+    rules: []
+"""
+SHOWN = "cat /proc/self/environ /proc/$PPID/environ 2>&1"
+
+
+@pytest.fixture(scope="module")
+def issuer(whole: Stage) -> Iterator[Issuer]:
+    """An issuer that a loop of the host trusts."""
+    with tempfile.TemporaryDirectory(prefix="lwt-issuer-") as folder:
+        Path(folder).chmod(0o755)
+        with running_issuer(Path(folder), "ES256") as made:
+            text = POLICY.replace("URL", made.url).replace("CA", str(made.ca))
+            (whole.host.policy_dir / "oidc.yaml").write_text(text)
+            reloaded = whole.host.cli("policy", "reload")
+            assert reloaded.returncode == 0, reloaded.stderr
+            yield made
+
+
+def _run(whole: Stage, file: Path, token: str) -> subprocess.CompletedProcess[str]:
+    """Start a run as an unprivileged user who has this token in a file."""
+    file.write_text(token + "\n")
+    file.chmod(0o644)
+    host = whole.host
+    words = ["run", "--loop", "release", "--oidc-token-file", str(file)]
+    line = host.run_command("release", [])  # where the command line is
+    cli = line[line.index("sh") + 1 : line.index("run")]
+    drop = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+    return subprocess.run(
+        host.inside("user", [*drop, *cli, *words, "--", "/bin/sh", "-c", SHOWN]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=host.loop_environment() | {"LOOPWARDEN_OIDC_TOKEN": token},
+        cwd="/",
+    )
+
+
+def _collected(whole: Stage, *words: str, at_least: int = 1) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + COLLECTED_WITHIN_S
+    while True:
+        rows = whole.collector.ask(*words)
+        if len(rows) >= at_least or time.monotonic() > deadline:
+            return rows
+        time.sleep(0.1)
+
+
+def test_a_token_starts_a_run_and_is_who_it_was(
+    whole: Stage, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Matching claims alone; the collector names subject and issuer; the loop has no token."""
+    folder = tmp_path_factory.mktemp("oidc")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)
+    token = issuer.mint()
+    done = _run(whole, folder / "token", token)
+    assert "LOOPWARDEN_RUN=" in done.stdout, done.stderr
+    assert "OIDC" not in done.stdout
+    assert token not in done.stdout + done.stderr
+
+    bad = [token, issuer.mint(repository="acme/other"), issuer.mint(sub="repo:evil")]
+    for one in bad:
+        refused = _run(whole, folder / "token", one)
+        assert refused.returncode == 125
+        assert "this token does not let you start loop release" in refused.stderr
+        assert not refused.stdout
+
+    [run] = _collected(whole, "runs", "--by", "repo:acme/orders:*")
+    by = run["initiator"]
+    assert by["token"]["issuer"] == issuer.url
+    assert by["token"]["subject"] == SUBJECT
+    assert by["token"]["claims"] == {"repository": "acme/orders", "sub": SUBJECT}
+    assert by["user"] == "nobody"
+    assert by["parents"]
+    assert by["parents"][0]["exe"]
+    alarms = [row["detail"] for row in _collected(whole, "alarms", at_least=3)]
+    told = [detail.split(": ")[1] for detail in alarms if "loop release" in detail]
+    assert sorted(told) == ["claims", "claims", "replayed"]
+
+    for kept in (whole.host.log, *whole.host.state_dir.rglob("*")):
+        if kept.is_file():
+            data = kept.read_bytes()
+            assert not any(one.split(".")[1].encode() in data for one in (*bad, token)), kept
