@@ -4,7 +4,9 @@ from agent.model.grant import Grant
 from agent.model.ids import LoopName, OperationId, RunId, TargetName
 from agent.model.operation import Operation
 from agent.model.sql import Call, Column, Effect, Relation, Statement
+from agent.model.verdict import Allow, Deny
 from agent.policy.compile import compile_grant, compile_target
+from agent.policy.evaluate import evaluate
 from tests.unit.policy.samples import parse
 
 DB = TargetName("db")
@@ -77,3 +79,27 @@ def call(written: str, effect: Effect = Effect.UNKNOWN) -> Call:
 BEGIN = Statement("BEGIN", frozenset({Effect.SESSION}))
 COMMIT = Statement("COMMIT", frozenset({Effect.SESSION}))
 DO = Statement("DO", frozenset({Effect.UNKNOWN}), why="the body of DO is a program")
+
+
+READ = "allow: {effects: [read]}"
+WRITE = "allow: {effects: [read, write]}"
+ALL = "allow: {effects: [read, write, ddl, privilege, session, admin, unknown], unbounded: true}"
+
+
+def ask(
+    rules: list[str], *statements: Statement, text: str = "…", target: str = ""
+) -> Allow | Deny:
+    """Decide a query of these statements by these rules."""
+    return evaluate(grant(*rules, target=target), operation(*statements, text=text))
+
+
+def allows(rules: list[str], *statements: Statement, target: str = "") -> bool:
+    """Whether it is allowed."""
+    return isinstance(ask(rules, *statements, target=target), Allow)
+
+
+def denial(rules: list[str], *statements: Statement, target: str = "") -> Deny:
+    """Return the refusal."""
+    verdict = ask(rules, *statements, target=target)
+    assert isinstance(verdict, Deny)
+    return verdict
