@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.ipc.endpoint import Endpoint, pair
-from agent.ipc.messages import Attributed, Ready, Wire
+from agent.ipc.endpoint import Endpoint, Received, pair
+from agent.ipc.messages import Attributed, Authorize, Durable, Ready, Record, Wire
+from agent.ipc.records import pack_event
+from agent.model.audit import SessionOpened
 from agent.model.flow import Endpoint as Address
 from agent.model.grant import Durability
 from tests.servers.certificates import Authority
 from tests.servers.netns import Namespace, namespace, near_host
 from tests.servers.nginx import Api, free_port, nginx_api, wait_listening
-from tests.unit.proxy.harness import PROXY_PORT, Harness, World, target
+from tests.unit.proxy.harness import LOOP, PROXY_PORT, Harness, World, target
 
 NAME = "api.example.com"
 TOKEN = "the-token-of-the-lease"
@@ -220,6 +222,9 @@ class RecordingHarness(Harness):
         super().__init__(world, near, folder)
         self.recorder: subprocess.Popen[bytes] | None = None
         self._reporters_kernel: Endpoint | None = None
+        self._reporters_broker: Endpoint | None = None
+        self._opening: dict[int, Received] = {}  # frame of its SessionOpened → who asks
+        self._frames = 0
 
     def wire_reporter(self) -> None:
         """Start the real reporter, and wire the worker to it."""
@@ -242,6 +247,36 @@ class RecordingHarness(Harness):
         self._notify(self._reporters_kernel, Wire("proxy@0"), (right.fileno(),))
         left.close()
         right.close()
+        ours, right = pair()
+        self._notify(self._reporters_kernel, Wire("broker"), (right.fileno(),))
+        right.close()
+        self._reporters_broker = self.call(self._broker_of_reporter, ours)
+
+    def _from_proxy_to_broker(self, received: Received) -> None:
+        """See Harness: a session is recorded before its worker may begin."""
+        if not isinstance(received.message, Authorize) or self._reporters_broker is None:
+            super()._from_proxy_to_broker(received)
+            return
+        attribution = self.sessions[received.message.session_id]
+        opened = SessionOpened(attribution, LOOP, self.world.targets[0].name, "proxy@0")
+        self._frames += 1
+        self._opening[self._frames] = received
+        frame = Record((pack_event(opened),), self._frames, Durability.PROCESS)
+        self._reporters_broker.notify(frame)
+
+    def _recorded(self, received: Received) -> None:
+        if isinstance(received.message, Durable):
+            for number in range(min(self._opening, default=1), received.message.durable + 1):
+                super()._from_proxy_to_broker(self._opening.pop(number))
+
+    def _broker_of_reporter(self, sock: object) -> Endpoint:
+        return Endpoint(
+            sock,  # type: ignore[arg-type]
+            own="broker",
+            peer="reporter",
+            receive=self._recorded,
+            on_closed=lambda _: None,
+        )
 
     def _attribute(self, mark: int, destination: Address) -> Attributed:
         """See Harness: wrk cannot mark its sockets, so no mark is the run's."""
@@ -258,8 +293,9 @@ class RecordingHarness(Harness):
 
     def stop(self) -> None:
         """See Harness."""
-        if self._reporters_kernel is not None:
-            self.call(self._reporters_kernel.close)
+        for endpoint in (self._reporters_broker, self._reporters_kernel):
+            if endpoint is not None:
+                self.call(endpoint.close)
         if self.recorder is not None:
             self.recorder.wait(10)
         super().stop()
