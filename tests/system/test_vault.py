@@ -13,6 +13,7 @@ import pytest
 
 from tests.servers.openbao_setup import canaries
 from tests.servers.postgres import programs
+from tests.system.host import BIN
 from tests.system.postgres_site import NAME, Stage
 from tests.system.vault_site import VaultSite, vault_site, vault_stage
 
@@ -134,8 +135,8 @@ def test_the_end_of_a_lease_ends_its_query(whole: Stage) -> None:
     )
     assert 4 < time.monotonic() - began < 20
     assert done.returncode != 0
-    assert "FATAL:  " in done.stderr
-    assert "lease" in done.stderr
+    assert "FATAL:  57P01: " in done.stderr
+    assert "lease-expired" in done.stderr
 
 
 @pytest.mark.parametrize("role", ["broker", "kernel"])
@@ -165,6 +166,27 @@ def test_the_vault_is_sealed_at_the_end_of_a_run(made: VaultSite, whole: Stage) 
                 "nothing is tried again",
             )
             assert made.users() == [user]
+        finally:
+            made.bao.unseal()
+
+
+def test_a_person_revokes_while_the_vault_is_sealed(made: VaultSite, whole: Stage) -> None:
+    """The open session of a run that goes on is cut at once; "revoked" is not said."""
+    with running_loop(made, whole):
+        [lease] = leases(whole)
+        made.bao.seal()
+        try:
+            asking = subprocess.Popen(
+                [str(BIN / "loopwarden"), "--config", str(whole.host.config), "revoke",
+                 lease["lease_id"]],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )  # fmt: skip
+            wait_for(lambda: not sleeping(made), 3, "the session is open")
+            shown, _ = asking.communicate(timeout=30)
+            assert asking.returncode == 1, shown
+            assert [each["state"] for each in leases(whole)] == ["revoke-retry"]
         finally:
             made.bao.unseal()
 
