@@ -51,7 +51,7 @@ from agent.model.ids import LoopName
 from agent.model.reason import Reason
 from agent.model.secret import Secret
 from agent.policy.errors import PolicyError
-from agent.runtime import clock, confine
+from agent.runtime import clock, confine, programs
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Prepared:
     """What was opened as root, before power was given up."""
 
     sock: socket.socket | None = None
+    keeper: programs.Programs | None = None
     systemd: dict[str, Secret] = {}  # noqa: RUF012 - filled once, by prepare
 
 
@@ -69,6 +70,9 @@ def prepare(config: Daemon) -> None:
     Raises:
         OSError: any of it can't be done.
     """
+    if os.geteuid() == 0:  # while there is nothing to hide
+        with contextlib.suppress(LookupError):  # without its user nothing is run; the error says so
+            Prepared.keeper = programs.start(confine.account(config.users.exec))
     account = confine.account(config.users.broker)
     config.trust_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     config.broker_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,6 +122,7 @@ class Broker:
             config.instance,
             lambda text: recorder.alarm(Alarm.USED_ELSEWHERE, text),
             config.broker_dir / "remembered",
+            Prepared.keeper,
         )
         leases = Leases(journal, client, recorder.note, recorder.alarm, self._cut)
         loops = Loops(policies, recorder, sessions, leases, self._cut, self._gate(recorder))

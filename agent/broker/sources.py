@@ -11,6 +11,7 @@ from typing import TypeVar
 from agent.broker.files import Untrusted, read_secret
 from agent.broker.held import Held
 from agent.broker.http_client import Http
+from agent.broker.program_runner import ProgramRunner
 from agent.broker.remembered import Remembered
 from agent.broker.shared import Shared
 from agent.broker.sql_client import Session, Sql
@@ -21,10 +22,12 @@ from agent.credentials.spec import (
     HttpReply,
     HttpRequest,
     Kept,
+    Program,
     SqlServer,
 )
 from agent.model.secret import Secret
 from agent.runtime import clock
+from agent.runtime.programs import Programs
 
 SYSTEMD_CREDENTIALS_MAX = 256
 MACHINE_ID = Path("/etc/machine-id")
@@ -41,6 +44,7 @@ class BrokerClient:
         instance: str = "",
         alarm: Callable[[str], None] = lambda _: None,
         remembered: Path | None = None,
+        programs: Programs | None = None,
     ) -> None:
         """Systemd holds what `systemd_credentials` read while we were root.
 
@@ -54,6 +58,7 @@ class BrokerClient:
         self._shared = Shared()
         self._held = Held()
         self._remembered = Remembered(remembered)
+        self._programs = ProgramRunner(programs)
         self.host = host_name(instance)
 
     def random(self, count: int) -> bytes:
@@ -118,6 +123,14 @@ class BrokerClient:
             CredentialError: see there.
         """
         self._remembered.remember(key, secret)
+
+    async def run(self, program: Program) -> Secret:
+        """See Client.run.
+
+        Raises:
+            CredentialError: see there.
+        """
+        return await self._programs.run(program)
 
     def alarm(self, text: str) -> None:
         """See Client.alarm."""

@@ -41,6 +41,7 @@ class Users(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     broker: str = "loopwarden"
     proxy: str = "loopwarden-proxy"
     reporter: str = "loopwarden-report"
+    exec: str = "loopwarden-exec"  # programs of provider exec; without this user none is run
 
 
 class Daemon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

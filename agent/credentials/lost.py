@@ -18,7 +18,7 @@ def handle_until(end_ms: int) -> str:
 
 def until_of(handle: str) -> int:
     """Return the moment of a handle, 0 for none."""
-    text = handle.removeprefix(_PREFIX)
+    text = handle.removeprefix(_PREFIX).partition(" ")[0]
     return int(text) if handle.startswith(_PREFIX) and text.isdecimal() else 0
 
 

@@ -165,6 +165,18 @@ class HttpReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """A program of the operator's, by its absolute path, and what it is told.
+
+    only_check: do not run it, only say whether it could be.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    only_check: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Kept(Generic[Value]):
     """A value that providers share between calls, and for how long it is used as it is."""
 
@@ -257,6 +269,14 @@ class Client(Protocol):
 
         Raises:
             CredentialError: it is not, or there are REMEMBERED_MAX others.
+        """
+        ...
+
+    async def run(self, program: Program) -> Secret:
+        """Run it without power, and return its standard output: at most SECRET_BYTES_MAX.
+
+        Raises:
+            CredentialError: it can't be started, fails, prints more, or takes longer than 15 s.
         """
         ...
 

@@ -5,6 +5,7 @@ import re
 from agent.model.credential import Shape
 from agent.policy.declared import Declared, read_declared
 from agent.policy.document import Mapping, Node
+from agent.policy.parse_exec import EXEC
 from agent.policy.parse_github_app import GITHUB_APP
 from agent.policy.parse_kubernetes import KUBERNETES
 from agent.policy.parse_oauth2 import OAUTH2
@@ -20,7 +21,9 @@ ACCEPTS: dict[str, tuple[Shape, ...]] = {
     "postgres": (Shape.PASSWORD, Shape.CLIENT_CERTIFICATE),
 }
 DEFAULT_SHAPE = {"postgres": Shape.PASSWORD}
-DECLARED: dict[str, Declared] = {each.provider: each for each in (OAUTH2, GITHUB_APP, KUBERNETES)}
+DECLARED: dict[str, Declared] = {
+    each.provider: each for each in (OAUTH2, GITHUB_APP, KUBERNETES, EXEC)
+}
 # provider → its settings, and the shapes that it makes
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "static": PASSWORD_SOURCES,
@@ -35,6 +38,7 @@ SHAPES: dict[str, frozenset[Shape]] = {
     "oauth2": frozenset({Shape.BEARER}),
     "github_app": frozenset({Shape.BEARER, Shape.BASIC}),
     "kubernetes": frozenset({Shape.BEARER}),
+    "exec": frozenset(Shape),
 }
 LATER_PROVIDERS = frozenset({"aws_sts", "mysql", "file"})
 COMMON_KEYS = ("provider", "shape", "name", "user", "ttl", "max_ttl")
