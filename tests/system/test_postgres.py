@@ -63,6 +63,11 @@ def test_a_read_is_answered_and_recorded(whole: Stage) -> None:
         ("SELECT pg_read_file('/etc/passwd')", "admin"),
         ("SET ROLE orders_owner", "role"),
         ("SELECT card FROM customers", "card"),
+        ("SELECT c.to_json FROM customers c", "customers"),
+        ("SELECT j FROM (customers CROSS JOIN orders) AS j", "denies"),
+        ("SELECT v.x FROM customers NATURAL JOIN (VALUES ('4111', 1)) AS v (card, x)", "customers"),
+        ("SELECT histogram_bounds FROM pg_stats WHERE attname = 'card'", "denies"),
+        ("SELECT pg_notify('a', 'b') FROM orders", "pg_notify"),
         ("SELECT FROM WHERE", "unknown"),
     ],
 )
