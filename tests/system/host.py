@@ -85,7 +85,7 @@ class Host:
             f"[spool]\nbytes_max = {self.spool_bytes_max}\nsegment_bytes_max = 1048576\n"
             f'[collector]\naddress = "{self.collector_address}"\n'
             f'identity_dir = "{self.identity_dir}"\n'
-            '[users]\nbroker = "64201"\nproxy = "64202"\nreporter = "64203"\n'
+            '[users]\nbroker = "64201"\nproxy = "64202"\nreporter = "64203"\nexec = "64204"\n'
         )
         for name in ("", "daemon", "user", "bystander"):
             (self.cgroup / name).mkdir(exist_ok=True)
