@@ -57,7 +57,8 @@ def read_origin(text: str) -> Origin:
     for line in text.splitlines():
         _, _, rest = line.partition(":")
         name, _, path = rest.partition(":")
-        if name == "name=systemd" and _of_path(path).unit != origin.unit:
+        said = name == "name=systemd" and path != "/"  # which is where nobody put it
+        if said and _of_path(path).unit != origin.unit:
             return Origin(paths[0])
     return origin
 

@@ -65,6 +65,9 @@ loops:
     adopt_joiners: true
     rules:
       - {{target: api, allow: {{method: GET, path: /v1/**}}}}
+  deploy:
+    who: [{{unit: lw-deploy.service}}]
+    rules: []
 """
 CONFIGURE = f"""
 systemctl start loopwarden-collector
@@ -215,6 +218,25 @@ def test_a_units_cgroup_can_be_registered(host: Container) -> None:
     await_sessions(host, 4)
     assert sessions(host)[0]["loop"] == "job"
     host.run("systemctl", "stop", "theirs.service")
+
+
+def test_a_unit_may_start_what_its_name_lets_it(host: Container) -> None:
+    """By cgroup and invocation, whatever user it has; another unit of that user may not."""
+    start = "systemd-run --quiet --wait --pipe --uid=nobody --unit={} loopwarden run --loop deploy"
+    host.shell(f"{start.format('lw-deploy')} -- true")
+    fake = "--property=Delegate=yes sh -c 'loopwarden run --loop deploy -- true'"
+    other = "systemd-run --quiet --wait --pipe --uid=nobody --unit=lw-other {}"
+    refused = host.shell(f"{other.format(fake)} 2>&1 || true").stdout
+    assert "nobody may not start loop deploy" in refused
+    script = (
+        "for i in $(seq 100); do loopwarden-collector runs --loop deploy --json | grep . && exit"
+    )
+    host.shell(f"{script}; sleep 0.1; done; exit 1")
+    said = host.run("loopwarden-collector", "runs", "--loop", "deploy", "--json").stdout
+    [run] = [json.loads(line) for line in said.splitlines()]
+    assert run["initiator"]["service"] == "lw-deploy.service"
+    assert len(run["initiator"]["invocation"]) == 32
+    assert run["initiator"]["parents"][-1]["exe"].endswith("/systemd")
 
 
 def test_no_secret_is_in_the_journal(host: Container) -> None:

@@ -86,6 +86,8 @@ def test_both_versions_must_agree() -> None:
     ours = "0::/system.slice/a.service\n"
     assert read_origin(f"3:cpu:/x\n1:name=systemd:/system.slice/a.service\n{ours}").unit
     assert not read_origin(f"1:name=systemd:/system.slice/b.service\n{ours}").unit
+    assert read_origin(f"1:name=systemd:/\n{ours}").unit == "a.service"
+    assert not read_origin(f"1:name=systemd:/x\n{ours}").unit
     assert not read_origin(f"{ours}{ours}").unit
     assert read_origin("1:name=systemd:/system.slice/a.service\n") == Origin()
 
