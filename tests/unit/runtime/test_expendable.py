@@ -52,7 +52,7 @@ def process() -> Iterator[Expendable]:
 def ask(process: Expendable, request: bytes) -> bytes | None:
     """Ask and wait."""
     process.ask(request)
-    readable, _, _ = select.select([process.sock], [], [], 10)
+    readable, _, _ = select.select([process.sock], [], [], 60)
     assert readable
     return process.answer()
 
@@ -136,7 +136,7 @@ def test_it_ends_with_its_caller() -> None:
 def test_a_killed_keeper_is_an_error(process: Expendable) -> None:
     """Without its keeper the caller hears so, and not silence."""
     os.kill(process.keeper_pid, signal.SIGKILL)
-    readable, _, _ = select.select([process.sock], [], [], 10)
+    readable, _, _ = select.select([process.sock], [], [], 60)
     assert readable
     with pytest.raises(OSError, match=r"gone|reset"):
         process.answer()
