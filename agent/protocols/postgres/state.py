@@ -93,13 +93,14 @@ class State:
     def _push(self) -> None:
         """Let go upstream what this turn has for it.
 
-        What only prepares a step that is being recorded goes with it: a Bind alone would wake the
-        server once more, and cost a TLS record. The record is answered in any case.
+        What only prepares a step that is being decided over or recorded goes with it: a Bind alone
+        would wake the server once more, and cost a TLS record. The answer comes in any case.
         """
-        decided = self._decided
-        up = self._up
-        if len(up) == self._preparing and decided and decided[0].stage is Stage.RECORDING:
-            return
+        up, decided = self._up, self._decided
+        if len(up) == self._preparing:
+            recording = decided and decided[0].stage is Stage.RECORDING
+            if recording or (self._asking is not None and not decided and not self._waits):
+                return
         self._preparing = 0
         if up:
             self._out.append(Send(UP, up[0] if len(up) == 1 else b"".join(up)))

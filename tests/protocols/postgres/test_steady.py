@@ -95,17 +95,20 @@ def test_normalized_records_have_no_values() -> None:
 
 
 def test_records_of_a_pipeline_are_made_side_by_side_and_sent_in_order() -> None:
-    """Three Executes wait for their records at once; what is recorded first may not overtake."""
+    """Three Executes wait for their records at once; what is recorded first may not overtake.
+
+    What only prepares an Execute waits with it.
+    """
     play = Play(Answers(recorded=None))
     play.loop(whole("SELECT 1") + whole("SELECT 2") + whole("SELECT 3") + SYNC)
     assert len(play.waiting_records) == 3
-    assert kinds(play.take_up()) == "PBD"
+    assert kinds(play.take_up()) == ""
     play.waiting_records.reverse()
     play.record()
     assert kinds(play.take_up()) == ""
     play.waiting_records.reverse()
     play.record()
-    assert kinds(play.take_up()) == "EPBD"
+    assert kinds(play.take_up()) == "PBDEPBD"
     play.record()
     assert kinds(play.take_up()) == "EPBDES"
 
