@@ -38,6 +38,10 @@ def _message(network: Network, kind: int, flags: int) -> bytes:
             ("RTA_OIF", _LOOPBACK_INDEX),
             ("RTA_TABLE", _LOCAL_TABLE),
         ]
+    if kind == _NEWROUTE and network.version == 6:
+        # Else the source is whichever global address resembles most: a session would hang when
+        # that address leaves its interface. For IPv4 the kernel takes the destination itself.
+        message["attrs"].append(("RTA_PREFSRC", "::1"))
     message["header"]["type"] = kind
     message["header"]["flags"] = NLM_F_REQUEST | flags
     message["header"]["sequence_number"] = 1
