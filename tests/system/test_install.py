@@ -196,7 +196,8 @@ def test_the_daemon_survives_a_kill(host: Container) -> None:
     """After SIGKILL of everything systemd brings it back, and a run works."""
     script = (
         "before=$(systemctl show -P MainPID loopwarden)\n"
-        "systemctl kill --kill-whom=all --signal=KILL loopwarden\n"
+        # it may miss one that another's death just took with it, and says so
+        "systemctl kill --kill-whom=all --signal=KILL loopwarden || true\n"
         'for i in $(seq 300); do now=$(systemctl show -P MainPID loopwarden); [ "$now" != 0 ] &&'
         ' [ "$now" != "$before" ] && [ "$(systemctl is-active loopwarden)" = active ] && exit 0;'
         " sleep 0.1; done; exit 1"
