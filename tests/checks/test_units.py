@@ -104,7 +104,8 @@ def test_users_are_those_of_the_defaults() -> None:
     lines = (UNITS / "sysusers.d/loopwarden.conf").read_text(encoding="utf-8").splitlines()
     made = {line.split()[1] for line in lines if line.startswith("u ")}
     users = Users()
-    assert made == {users.broker, users.proxy, users.reporter, settings(COLLECTOR)["User"]}
+    ours = {users.broker, users.proxy, users.reporter, users.exec}
+    assert made == ours | {settings(COLLECTOR)["User"]}
 
 
 @pytest.mark.parametrize("unit", [DAEMON, COLLECTOR, "loopwarden.slice"])
