@@ -3,7 +3,17 @@
 import re
 from pathlib import Path
 
-from agent.policy import document, parse, parse_loop, parse_postgres, parse_sql, sql_names
+from agent.policy import (
+    document,
+    hours,
+    parse,
+    parse_issuer,
+    parse_loop,
+    parse_postgres,
+    parse_sql,
+    parse_who,
+    sql_names,
+)
 from agent.policy.evaluate_sql import STATEMENTS_MAX
 from agent.policy.parse_credential import ACCEPTS
 from agent.policy.parse_role import ROLE_KEYS
@@ -28,8 +38,11 @@ def test_every_key_and_word_is_documented() -> None:
     words = (
         *TARGET_KEYS, *parse_postgres.POSTGRES_KEYS, *ROLE_KEYS, *parse_sql.SQL_KEYS,
         *parse_loop.MATCH_KEYS, *DANGER, *parse_postgres.AUTH_METHODS, *shapes,
+        *parse_loop.LOOP_KEYS[:4], *parse_issuer.ISSUER_KEYS,
     )  # fmt: skip
     assert [word for word in words if f"`{word}" not in PAGE] == []
+    kinds = (*parse_who.KINDS, *parse_who.CONTAINER_KEYS, *parse_who.RUNTIMES)
+    assert [kind for kind in kinds if not re.search(rf"[`{{]{kind}[:`}}]", PAGE)] == []
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
@@ -50,5 +63,13 @@ def test_the_bounds_are_those_of_the_code() -> None:
         parse_postgres.SETTINGS_MAX,
         parse_postgres.FUNCTIONS_MAX,
         STATEMENTS_MAX,
+        parse_issuer.ISSUERS_MAX,
+        parse_who.CLAIMS_MAX,
+        parse_who.VALUES_MAX,
+        parse_who.VALUE_CHARACTERS_MAX,
+        parse_who.STARS_MAX,
+        parse_who.WHO_MAX,
+        hours.HOURS_MAX,
+        parse_loop.CONCURRENT_MAX,
     ):
         assert f"{number:,}" in bounds, number
