@@ -29,8 +29,8 @@ ifneq ($(shell test -t 1 && echo tty),tty)
 say = printf '» %s\n' '$(1)'
 endif
 
-.PHONY: help demo test venv bpf protos lint format bench fuzz wheelhouse install uninstall \
-	clean clean-kernel-state packages packages-test require-root
+.PHONY: help demo test venv bpf protos lint format bench transparency fuzz wheelhouse install \
+	uninstall clean clean-kernel-state packages packages-test require-root
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test: require-root packages-test $(VENV)/.test bpf  ## every test, kernel tests 
 
 bench: require-root packages-test $(VENV)/.test bpf  ## the benchmarks, side by side (root)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+transparency: require-root packages-test $(VENV)/.test bpf  ## the database drivers' own suites, directly and through a loop (root)
+	@$(BIN)/python -m tests.system.postgres_suites
 
 fuzz: $(VENV)/.test  ## every parser's fuzz target; FUZZ_SECONDS (60) each
 	@$(BIN)/python -m tests.fuzz $(ARGS)
