@@ -105,11 +105,32 @@ def test_a_database_that_is_not_there(pair: Pair) -> None:
 def test_denials_leave_sessions_usable(pair: Pair) -> None:
     """Each driver gets 42501 in three words of ours, and goes on: the same connection answers."""
     narrow = replace(pair, name=NAME, settings={"PGDATABASE": "orders", "PGUSER": "any"})
-    said = told(narrow.through([str(client_python()), pair.file("denied_use.py")], "report"))
-    assert said[-1] == "exit 0"
-    refused = [line for line in said if "NO " in line]
-    assert len(refused) > 60
-    within = "NO 25P02 False False"  # the server's own: the transaction had failed
-    assert all("NO 42501 True True" in line or within in line for line in refused)
-    after = [line for line in said if line.startswith("OK") and "5000" in line]
-    assert len(after) > 55
+    python = [str(client_python()), pair.file("denied_use.py")]
+    url = f"jdbc:postgresql://{NAME}/orders"
+    java = ["java", MEMORY, "-cp", JAR, pair.file("DeniedUse.java"), url, "any"]
+    for command, refused_at_least, answered_at_least in ((python, 60, 55), (java, 45, 14)):
+        said = [line.replace("true", "True") for line in told(narrow.through(command, "report"))]
+        assert said[-1] == "exit 0"
+        refused = [line for line in said if "NO " in line]
+        assert len(refused) > refused_at_least
+        within = "NO 25P02 False False"  # the server's own: the transaction had failed
+        assert all("NO 42501 True True" in line or within in line for line in refused)
+        after = [line for line in said if line.startswith("OK") and "5000" in line]
+        assert len(after) > answered_at_least
+
+
+def test_psql_is_told_and_goes_on(pair: Pair) -> None:
+    """A script goes on behind a denial, in a transaction with ON_ERROR_ROLLBACK too."""
+    narrow = replace(pair, name=NAME, settings={"PGDATABASE": "orders"})
+    script = pair.folder / "denied.sql"
+    script.write_text(
+        "DROP TABLE orders;\nSELECT 1 AS one;\n\\copy customers to /dev/null\nSELECT 2;\n"
+        "BEGIN;\nSELECT card FROM customers;\nSELECT 3;\nROLLBACK;\n"
+        "\\set ON_ERROR_ROLLBACK on\nBEGIN;\nSELECT card FROM customers;\nSELECT 4;\nCOMMIT;\n"
+    )
+    script.chmod(0o644)
+    done = narrow.through(["psql", "-XAtq", "-f", str(script)], "report")
+    assert done.stdout.split() == ["1", "2", "4"]
+    assert done.stderr.count("ERROR:  loopwarden: denied by rule") == 4
+    assert done.stderr.count("HINT:") == done.stderr.count("DETAIL:") == 4
+    assert done.stderr.count("current transaction is aborted") == 1
