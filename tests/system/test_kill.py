@@ -172,6 +172,7 @@ def test_the_control_leaks(whole: Stage) -> None:
     assert load.leaked
 
 
+@pytest.mark.timeout(480)  # fifty starts of the daemon: two seconds each, more on a busy machine
 def test_the_daemon_killed_at_random_points_under_load(whole: Stage) -> None:
     """SIGKILL of the daemon at 50 random points: 0 packets leak, 0 acknowledged calls are lost."""
     seed = random.randrange(1 << 32)
