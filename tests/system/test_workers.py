@@ -19,9 +19,7 @@ PARALLEL = (
 @pytest.fixture
 def two_workers(api_site: Site) -> Iterator[Host]:
     """A host with two workers, without a collector."""
-    with running(
-        f"lwwork{os.getpid() % 10_000}", api_site.policy(), proxy_workers=2
-    ) as host:
+    with running(f"lwwork{os.getpid() % 10_000}", api_site.policy(), proxy_workers=2) as host:
         yield host
 
 
