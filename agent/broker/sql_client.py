@@ -40,6 +40,15 @@ SETTINGS = {
 _SOON = frozenset({"53300", "57P01", "57P02", "57P03", "55P03", "40001", "40P01", "25006"})
 
 
+# what a statement on a connection that is gone or half gone may raise
+_GONE = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+
+
 class Sql:
     """All sessions of the broker; see Client.sql."""
 
@@ -126,7 +135,7 @@ class Session:
     async def close(self) -> None:
         """Disconnect; a session in doubt at once, without a word."""
         if not self._broken:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with contextlib.suppress(*_GONE):
                 await self._connection.close(timeout=CLOSE_S)
         self._connection.terminate()
 
@@ -147,7 +156,8 @@ class Session:
             self._broken = True
             text = f"the server did not answer within {SQL_STATEMENT_S:.0f} s"
             raise CredentialError(text, transient=True) from None
-        except (OSError, asyncpg.InterfaceError) as error:
+        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            # the second of asyncpg: a connection that died under a statement that was cut off
             self._broken = True
             kind = type(error).__name__
             raise CredentialError(f"connection lost ({kind})", transient=True) from None

@@ -1,10 +1,11 @@
-"""The whole suite, in two halves at once: `python -m tests.checks.suite [PYTEST WORDS]`.
+"""The whole suite, in three parts at once: `python -m tests.checks.suite [PYTEST WORDS]`.
 
 Tests of single parts compute; tests of the whole, of the kernel and of ways out mostly wait. Side
-by side they take two thirds of the time on two cores. What one half says is shown as it comes,
-the other's when it is over. With words for pytest there is one half: whatever they choose.
+by side they take half of the time on two cores. What one part says is shown as it comes, the
+others' when they are over. With words for pytest there is one part: whatever they choose.
 """
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -15,43 +16,53 @@ from tests.checks.machine import kernel_objects
 
 TESTS = Path(__file__).parents[1]
 COMPUTING = ("unit", "protocols", "conformance", "checks", "fuzz")
+SYSTEM = "system"
+WITH_BACKENDS = ("test_postgres", "test_vault", "test_leases", "test_oidc", "test_programs")
 
 
 def main() -> int:
-    """Run both halves; return the first exit code that is not 0, or 1 for what is left behind."""
+    """Run all parts; return the first exit code that is not 0, or 1 for what is left behind."""
     words = sys.argv[1:]
     before = kernel_objects()
-    codes = [_start(words, None).wait()] if words else _both()
+    codes = [_start(words, None).wait()] if words else _all()
     left = sorted(kernel_objects() - before)
     for name in left:
         sys.stderr.write(f"LEFT BEHIND: {name}\n")
     return next((code for code in codes if code), 1 if left else 0)
 
 
-def halves() -> tuple[list[str], list[str]]:
-    """Return the folders of tests that compute, and all others."""
+def parts() -> tuple[list[str], list[str], list[str]]:
+    """Return what to give to pytest: all of the tests, each once."""
     folders = sorted(
         folder.name for folder in TESTS.iterdir() if folder.is_dir() and any(folder.rglob("test_*"))
     )
-    computing = [f"tests/{name}" for name in folders if name in COMPUTING]
-    return computing, [f"tests/{name}" for name in folders if name not in COMPUTING]
+    system = sorted(path.name for path in (TESTS / SYSTEM).glob("test_*.py"))
+    return (
+        [f"tests/{name}" for name in folders if name in COMPUTING],
+        [f"tests/{SYSTEM}/{name}" for name in system if name.startswith(WITH_BACKENDS)],
+        [f"tests/{name}" for name in folders if name not in (*COMPUTING, SYSTEM)]
+        + [f"tests/{SYSTEM}/{name}" for name in system if not name.startswith(WITH_BACKENDS)],
+    )
 
 
-def _both() -> list[int]:
-    computing, waiting = halves()
-    with tempfile.TemporaryFile() as said:
-        aside = _start(computing, said)
+def _all() -> list[int]:
+    *others, shown = parts()
+    with contextlib.ExitStack() as stack:
+        said = [stack.enter_context(tempfile.TemporaryFile()) for _ in others]
+        aside = [_start(words, output) for words, output in zip(others, said, strict=True)]
         try:
-            codes = [_start(waiting, None).wait()]
+            codes = [_start(shown, None).wait()]
         except BaseException:
-            aside.terminate()
+            for process in aside:
+                process.terminate()
             raise
         finally:
-            codes_aside = aside.wait()
-        said.seek(0)
-        sys.stdout.buffer.write(said.read())
+            codes_aside = [process.wait() for process in aside]
+        for output in said:
+            output.seek(0)
+            sys.stdout.buffer.write(output.read())
         sys.stdout.flush()
-    return [*codes, codes_aside]
+    return [*codes, *codes_aside]
 
 
 def _start(words: list[str], output: IO[bytes] | None) -> "subprocess.Popen[bytes]":
