@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 CLONE_NEWNET = 0x40000000
-SUBNETS = itertools.count(1 + os.getpid() % 120)  # 10.203.N.0/24, fd4c:7761:N::/64
+SUBNETS = itertools.cycle(range(1, 251))  # 10.203.N.0/24, fd4c:7761:N::/64
 NUMBERS = itertools.count(1)
 _libc = ctypes.CDLL(None, use_errno=True)
 Result = TypeVar("Result")
@@ -97,14 +97,22 @@ class FarHost:
     gateway6: str
 
 
+def _link_to(inside: Namespace) -> int:
+    """Make a link to a namespace and return its number: one that no other process of tests has."""
+    for number in itertools.islice(SUBNETS, 250):
+        with contextlib.suppress(RuntimeError):  # the name is the lock
+            run("ip", "link", "add", f"lwt{number}", "type", "veth", "peer", "name", "eth0",
+                "netns", inside.name)  # fmt: skip
+            return number
+    raise RuntimeError("250 far hosts are more than there are addresses for")
+
+
 @contextlib.contextmanager
 def far_host() -> Iterator[FarHost]:
     """Make a far host at 10.203.N.2 and fd4c:7761:N::2; we are .1 and ::1."""
-    number = next(SUBNETS)
-    link = f"lwt{number}"
-    net4, net6 = f"10.203.{number}", f"fd4c:7761:{number:x}:"
     with namespace("far") as inside:
-        run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", inside.name)
+        number = _link_to(inside)
+        link, net4, net6 = f"lwt{number}", f"10.203.{number}", f"fd4c:7761:{number:x}:"
         try:
             run("ip", "address", "add", f"{net4}.1/24", "dev", link)
             run("ip", "-6", "address", "add", f"{net6}:1/64", "dev", link, "nodad")
