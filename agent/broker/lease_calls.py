@@ -25,6 +25,7 @@ from agent.credentials.spec import (
     Issued,
     Provider,
     Renewed,
+    RunToken,
     Wanted,
 )
 from agent.model.credential import Shape, secrets_of, type_of
@@ -105,15 +106,20 @@ class Calls:
         spec = providers().get(name)
         return spec is None or spec.revocable
 
-    async def issue(self, row: Row) -> Issued:
-        """Return a checked credential.
+    async def issue(self, row: Row, shown: RunToken | None = None) -> Issued:
+        """Return a checked credential; shown is the token that let the run start.
 
         Raises:
             CallFailed: there is none; unless it says nothing_made, there may be one.
         """
         provider = self._provider(row.provider)
         now_ms = self._clock.unix_ms()
-        wanted = replace(wanted_of(row), keep=functools.partial(self._kept, row.lease_id))
+        wanted = replace(
+            wanted_of(row),
+            subject="" if shown is None else shown.subject,
+            keep=functools.partial(self._kept, row.lease_id),
+            run_token=shown,
+        )
         issued = await self._call(
             self._issuing, ISSUE_S, lambda: provider.issue(wanted, self._client, now_ms)
         )

@@ -16,7 +16,7 @@ from agent.broker.lease_keeper import Keeper, Surroundings
 from agent.broker.lease_ledger import Alarms, Ledger, first_row
 from agent.broker.lease_times import refuse_for_ms
 from agent.broker.lease_users import LeaseUsers
-from agent.credentials.spec import Client, Issued
+from agent.credentials.spec import Client, Issued, RunToken
 from agent.ipc.messages import CutLease
 from agent.model.audit import AuditEvent
 from agent.model.credential import Credential
@@ -67,9 +67,16 @@ class Leases:
         self._draining = False
 
     async def take(
-        self, run_id: RunId, loop: LoopName, target: TargetPolicy, uid: int = 0
+        self,
+        run_id: RunId,
+        loop: LoopName,
+        target: TargetPolicy,
+        uid: int = 0,
+        shown: RunToken | None = None,
     ) -> Lease:
         """Return the run's lease for the target; one flight for all who ask at once.
+
+        shown: the token that let the run start, for a provider that asks for it.
 
         Raises:
             LeaseFailed: the provider, the journal, a person, or the run's end said no.
@@ -83,7 +90,8 @@ class Leases:
         flight = self._flights.get(key)
         if flight is None:
             self._check_again(key)
-            flight = asyncio.get_running_loop().create_task(self._issue(run_id, loop, uid, target))
+            issuing = self._issue(run_id, loop, uid, target, shown)
+            flight = asyncio.get_running_loop().create_task(issuing)
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
         keeper = await asyncio.shield(flight)
@@ -231,7 +239,14 @@ class Leases:
         if len(self._journal.rows) >= OPEN_MAX:
             raise LeaseFailed(f"{OPEN_MAX} leases are not ended yet: see `loopwarden leases`")
 
-    async def _issue(self, run_id: RunId, loop: LoopName, uid: int, target: TargetPolicy) -> Keeper:
+    async def _issue(
+        self,
+        run_id: RunId,
+        loop: LoopName,
+        uid: int,
+        target: TargetPolicy,
+        shown: RunToken | None,
+    ) -> Keeper:
         """INTENT, issue, ISSUED, ACTIVE: each on stable storage before the next."""
         source = target.credential
         if source is None:
@@ -246,7 +261,7 @@ class Leases:
         except RowTooLong as error:
             raise LeaseFailed("the credential's settings are too long for the journal") from error
         try:
-            issued = await self._calls.issue(row)
+            issued = await self._calls.issue(row, shown)
         except CallFailed as failure:
             raise self._not_issued(self._journal.rows[row.lease_id], failure) from failure
         keeper = self._issued(self._journal.rows[row.lease_id], issued)

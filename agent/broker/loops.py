@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.broker.identity.gate import Gate
 from agent.broker.identity.refusal import Unverified
+from agent.broker.identity.verify import Verified
 from agent.broker.leases import Leases
 from agent.broker.listing import all_runs
 from agent.broker.peer import Peer
@@ -19,6 +20,7 @@ from agent.broker.policies import Policies
 from agent.broker.recorder import Recorder, Unrecorded
 from agent.broker.sessions import Sessions
 from agent.broker.who import may_start, tokens_of
+from agent.credentials.spec import RunToken
 from agent.ipc.endpoint import Endpoint, PeerGone, RequestFailed
 from agent.ipc.messages import (
     Admit,
@@ -35,7 +37,7 @@ from agent.ipc.messages import (
 from agent.model.audit import RunEnded, RunStarted
 from agent.model.flow import Tier
 from agent.model.ids import LoopName, RunId
-from agent.model.loop import Run, RunState, TokenIdentity, allowed
+from agent.model.loop import Run, RunState, allowed
 from agent.model.reason import Reason
 from agent.model.redaction import redact
 from agent.model.secret import Secret
@@ -71,7 +73,7 @@ class LiveRun:
     timer: asyncio.TimerHandle | None = None
     finishing: asyncio.Task[None] | None = None
     ended_because: Reason = field(default=Reason.RUN_ENDED)
-    token: Secret | None = None  # which let it start; gone with the run, or with us
+    token: RunToken | None = None  # which let it start; gone with the run, or with us
 
     def move(self, state: RunState) -> None:
         """Make a transition of the table."""
@@ -147,17 +149,19 @@ class Loops:
         Raises:
             RunRefused: not allowed, not recordable, or the kernel said no.
         """
-        loop, identity = await self._identified(peer, loop_name, token)
+        loop, verified = await self._identified(peer, loop_name, token)
+        identity = None if verified is None else verified.identity
         initiator = replace(peer.initiator, token=identity)
         message = CreateRun(_new_id(), loop.name, initiator, redact(argv), clock.unix_ms())
         run = await self._make(message, RunState.CREATED)
-        if token is not None and identity is not None:
-            self.live[run.run_id].token = token
+        live = self.live.get(run.run_id)
+        if verified is not None and live is not None:
+            live.token = RunToken(verified.identity.subject, token, 1000 * verified.expires_s)
         return run
 
     async def _identified(
         self, peer: Peer, name: str, token: Secret | None
-    ) -> tuple[LoopPolicy, TokenIdentity | None]:
+    ) -> tuple[LoopPolicy, Verified | None]:
         loop = self._policies.loop(name)
         if token is None or loop is None or not tokens_of(loop):
             return self._allowed(peer, name), None
@@ -172,7 +176,7 @@ class Loops:
                 f"this token does not let you start loop {name[:64]}",
                 f"Whoever keeps this host finds the cause in the daemon's journal: {reference}.",
             ) from None
-        return loop, verified.identity
+        return loop, verified
 
     async def register(self, peer: Peer, loop_name: str, path: str) -> Run:
         """Make an existing cgroup a run.
@@ -327,6 +331,8 @@ class Loops:
 
     def _add(self, run: Run, state: RunState) -> None:
         live = LiveRun(run, state)
+        if run.initiator.token is not None:  # read back: whose it was is known, it is not
+            live.token = RunToken(run.initiator.token.subject)
         self.live[run.run_id] = live
         loop = self._policies.loop(run.loop)
         if loop is not None and loop.max_duration_s:

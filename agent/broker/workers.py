@@ -112,7 +112,7 @@ async def take_lease(parts: Parts, worker: str, session_id: SessionId) -> Messag
         return Failed(Reason.POLICY_CHANGED, "the policy changed: connect again")
     try:
         run = live.run
-        lease = await parts.leases.take(run.run_id, run.loop, target, run.initiator.uid)
+        lease = await parts.leases.take(run.run_id, run.loop, target, run.initiator.uid, live.token)
     except LeaseFailed as error:
         return Failed(Reason.LEASE_REFUSED, str(error)[:1024])
     if parts.sessions.find(worker, session_id) is not session:

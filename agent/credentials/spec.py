@@ -314,14 +314,28 @@ def _kept_nowhere(_handle: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class RunToken:
+    """The verified OpenID Connect token that let a run start (agent/credentials/run_token.py).
+
+    token None: the broker was started anew since; it is in no journal, so that it is gone.
+    ends_ms: Unix time of its `exp`, by its issuer's clock.
+    """
+
+    subject: str
+    token: Secret | None = field(default=None, repr=False)
+    ends_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What to issue, for whom. lease_id is unique: a provider names its credential by it.
 
     ttl_s and max_ttl_s are the target's own bounds, 0 when it has none: ask the backend for no
-    more. subject is the run's verified identity, "" when it is a local user's. keep: of issue;
-    call it with a handle as soon as there is something to take away, before the next step: it
-    returns when the handle is on stable storage, and raises CredentialError if it can't be. What
-    revoke is given after a crash is the last one kept.
+    more. subject (of issue) is the run's verified identity, "" when it is a local user's. keep: of
+    issue; call it with a handle as soon as there is something to take away, before the next step:
+    it returns when the handle is on stable storage, and raises CredentialError if it can't be.
+    What revoke is given after a crash is the last one kept. run_token: of issue, None for a run
+    that was started without one; it is written nowhere.
     """
 
     lease_id: LeaseId
@@ -336,6 +350,7 @@ class Wanted:
     max_ttl_s: int = 0
     subject: str = ""
     keep: Callable[[str], None] = field(default=_kept_nowhere, compare=False, repr=False)
+    run_token: RunToken | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class Standing:
 
     subject: str
     issued_s: int
+    expires_s: int
     ends_s: int  # from then on it is refused, skew included
     token_id: str
 
@@ -64,7 +65,7 @@ def check_standing(claims: dict[str, object], issuer: Issuer, now_s: int) -> Sta
         age = f"{now_s - issued} s old (max_age {issuer.max_age_s} s)"
         raise Unverified(Check.TOO_OLD, age)
     ends_s = min(expires + skew, oldest)
-    return Standing(subject, issued, ends_s, _token_id(claims))
+    return Standing(subject, issued, expires, ends_s, _token_id(claims))
 
 
 def _subject(found: object) -> str:

@@ -31,7 +31,8 @@ class Verified:
     fits: tuple[Token, ...]  # the entries
     digest: bytes
     issued_s: int
-    ends_s: int
+    expires_s: int  # as it says itself
+    ends_s: int  # from then on it is not taken here
     reusable: bool
 
 
@@ -123,6 +124,7 @@ def _verified(
         fits=fits,
         digest=hashlib.sha256(named).digest() if standing.token_id else parsed.digest,
         issued_s=standing.issued_s,
+        expires_s=standing.expires_s,
         ends_s=standing.ends_s,
         reusable=issuer.reusable,
     )

@@ -171,7 +171,8 @@ def test_the_token_is_in_nothing_that_is_kept(
                 assert token not in repr(c.StartRun("deploy", (), "", token))
             [live] = made.broker.parts.loops.live.values()
             assert live.token is not None
-            assert live.token.reveal().decode() == tokens[0]
+            assert live.token.token is not None
+            assert live.token.token.reveal().decode() == tokens[0]
             assert tokens[0] not in repr(live)
             return [*tokens, repr(made.reporter.events)]
 
