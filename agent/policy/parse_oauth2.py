@@ -19,6 +19,7 @@ from agent.policy.declared import (
 GRANTS = ("client_credentials", "refresh_token", "token_exchange", "jwt_bearer")
 CLIENT_AUTHS = ("basic", "post", "private_key_jwt", "none")
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
+RUN = "run"  # in the place of a secret: the token that let the run start
 LONGEST_S_MAX = 30 * 86_400
 _TOKEN_TYPES = tuple(
     f"urn:ietf:params:oauth:token-type:{name}"
@@ -37,16 +38,14 @@ def default_auth(settings: Mapping[str, str]) -> str:
 
 def _wrong(settings: Mapping[str, str]) -> tuple[str, str] | None:
     grant, auth = settings.get("grant", "client_credentials"), default_auth(settings)
-    needs = {"refresh_token": "refresh_token_file", "token_exchange": "subject_token_file"}
-    for each, key in needs.items():
-        if grant == each and key not in settings:
-            return "grant", f"grant {grant} needs the key {key!r}"
-        if grant != each and key in settings:
-            return key, f"grant {grant} has no {key}"
-    signs = auth == "private_key_jwt" or grant == "jwt_bearer"
-    if grant == "jwt_bearer" and auth in {"basic", "post"}:
+    wrong = _shown(settings, grant)
+    if wrong is not None:
+        return wrong
+    states = grant == "jwt_bearer" and "assertion" not in settings
+    signs = auth == "private_key_jwt" or states
+    if states and auth in {"basic", "post"}:
         return "client_auth", "jwt_bearer: client_auth is none or private_key_jwt (the same key)"
-    if grant == "jwt_bearer" and "issuer" not in settings and "client_id" not in settings:
+    if states and "issuer" not in settings and "client_id" not in settings:
         return "grant", "grant jwt_bearer needs an issuer (or a client_id, which is then it)"
     if grant == "client_credentials" and auth == "none":
         return "client_auth", "client_credentials: a client proves who it is"
@@ -54,20 +53,45 @@ def _wrong(settings: Mapping[str, str]) -> tuple[str, str] | None:
         return "", f"client_auth {auth} needs the key 'client_id'"
     if signs or auth != "none":
         what = "the signing key (PEM)" if signs else "the client's secret"
-        return one_source(settings, what) or _needless(settings, signs, grant)
+        return one_source(settings, what) or _needless(settings, signs, states, grant)
     given = [key for key in SOURCES if key in settings]
     if given:
         return given[0], "client_auth none has no secret"
-    return _needless(settings, signs, grant)
+    return _needless(settings, signs, states, grant)
 
 
-def _needless(settings: Mapping[str, str], signs: bool, grant: str) -> tuple[str, str] | None:  # noqa: FBT001 - a fact
+def _shown(settings: Mapping[str, str], grant: str) -> tuple[str, str] | None:
+    """What is wrong with what a grant shows."""
+    shows = {
+        "refresh_token": ("refresh_token_file",),
+        "token_exchange": ("subject_token_file", "subject_token"),
+    }
+    for each, keys in shows.items():
+        given = [key for key in keys if key in settings]
+        if grant == each and not given:
+            return "grant", f"grant {grant} needs the key {' or '.join(map(repr, keys))}"
+        if grant == each and len(given) > 1:
+            return given[1], f"grant {grant} has one of {' and '.join(keys)}"
+        if grant != each and given:
+            return given[0], f"grant {grant} has no {given[0]}"
+    if grant != "jwt_bearer" and "assertion" in settings:
+        return "assertion", f"grant {grant} has no assertion"
+    return None
+
+
+def _needless(
+    settings: Mapping[str, str],
+    signs: bool,  # noqa: FBT001 - a fact
+    states: bool,  # noqa: FBT001 - a fact
+    grant: str,
+) -> tuple[str, str] | None:
     for key in ("algorithm", "key_id", "assertion_audience"):
         if not signs and key in settings:
             return key, f"nothing is signed here: {key} needs private_key_jwt or jwt_bearer"
     for key in ("issuer", "subject"):
-        if grant != "jwt_bearer" and key in settings:
-            return key, f"grant {grant} has no {key}"
+        if not states and key in settings:
+            what = "the run's token as assertion" if grant == "jwt_bearer" else f"grant {grant}"
+            return key, f"{what} has no {key} to be said"
     for key in ("subject_token_type", "requested_token_type"):
         if grant != "token_exchange" and key in settings:
             return key, f"grant {grant} has no {key}"
@@ -92,6 +116,8 @@ OAUTH2 = Declared(
         "resource": Kind(_ABSOLUTE, LIST_MAX),
         "refresh_token_file": PATH,
         "subject_token_file": PATH,
+        "subject_token": Kind(one_of(RUN)),
+        "assertion": Kind(one_of(RUN)),
         "subject_token_type": Kind(one_of(*_TOKEN_TYPES)),
         "requested_token_type": Kind(one_of(*_TOKEN_TYPES)),
         "issuer": TEXT,

@@ -16,6 +16,7 @@ from agent.credentials.oauth2.endpoint import (
 )
 from agent.credentials.oauth2.settings import OAuthSettings, read_settings
 from agent.credentials.replies import END_MS_MAX, object_of, secret_text, text_of, token_of
+from agent.credentials.run_token import token_of_run
 from agent.credentials.spec import Client, CredentialError, Issued, Wanted
 from agent.model.credential import Bearer
 from agent.model.secret import Secret
@@ -41,7 +42,7 @@ class OAuth2Provider:
         """
         settings = read_settings(wanted.settings)
         if settings.grant != "refresh_token":
-            form = await _form(settings, client)
+            form = _form(settings, await _shown(settings, wanted, client, now_ms))
             return await _issue(settings, wanted, form, client, now_ms)
         async with client.turn(settings.refresh_key):
             token, digest = await refreshing.current(settings, client)
@@ -116,8 +117,8 @@ class OAuth2Provider:
         settings = read_settings(wanted.settings)
         if settings.grant == "refresh_token":
             await refreshing.current(settings, client)
-        else:
-            await _form(settings, client)
+        elif not settings.of_run:  # nobody's run is asked about
+            await _shown(settings, wanted, client, 0)
         reply = await post(settings, settings.token_url, [("grant_type", PROBE)], client)
         code = error_code(reply, TOKEN_END)
         if code in {"unsupported_grant_type", "invalid_request", "unauthorized_client"}:
@@ -125,23 +126,33 @@ class OAuth2Provider:
         raise refused(reply, TOKEN_END)
 
 
-async def _form(settings: OAuthSettings, client: Client) -> Form:
+async def _shown(settings: OAuthSettings, wanted: Wanted, client: Client, now_ms: int) -> str:
+    """Return the token that the grant shows, or the assertion; "" for none."""
+    if settings.of_run:
+        return token_of_run(wanted, now_ms).reveal().decode("ascii")
     match settings.grant:
         case "token_exchange":
-            subject = await secret_text(
-                client, "file", settings.subject_token_file, "the subject token"
-            )
+            path = settings.subject_token_file
+            return await secret_text(client, "file", path, "the subject token")
+        case "jwt_bearer":
+            return await assertion(settings, settings.issuer, settings.subject, client)
+        case _:
+            return ""
+
+
+def _form(settings: OAuthSettings, shown: str) -> Form:
+    match settings.grant:
+        case "token_exchange":
             form = [
                 ("grant_type", TOKEN_EXCHANGE),
-                ("subject_token", subject),
+                ("subject_token", shown),
                 ("subject_token_type", settings.subject_token_type),
             ]
             if settings.requested_token_type:
                 form.append(("requested_token_type", settings.requested_token_type))
             return form
         case "jwt_bearer":
-            signed = await assertion(settings, settings.issuer, settings.subject, client)
-            return [("grant_type", JWT_BEARER), ("assertion", signed)]
+            return [("grant_type", JWT_BEARER), ("assertion", shown)]
         case _:
             return [("grant_type", "client_credentials")]
 

@@ -30,6 +30,7 @@ class OAuthSettings:
     subject_token_file: str
     subject_token_type: str
     requested_token_type: str
+    of_run: bool  # what is exchanged, or stated, is the token that let the run start
     issuer: str
     subject: str
     algorithm: str
@@ -71,6 +72,7 @@ def read_settings(settings: Mapping[str, str]) -> OAuthSettings:
         said("subject_token_file", ""),
         said("subject_token_type", JWT_TYPE),
         said("requested_token_type", ""),
+        "subject_token" in settings or "assertion" in settings,
         said("issuer", "") or said("client_id", ""),
         said("subject", "") or said("issuer", "") or said("client_id", ""),
         said("algorithm", "RS256"),

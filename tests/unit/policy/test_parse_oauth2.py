@@ -56,6 +56,10 @@ def test_the_provider_reads_what_the_policy_has_read() -> None:
         ("file: /etc/loopwarden/secrets/robot", "file: robot", "11:13", "absolute path"),
         ("shape: bearer", "shape: basic", "7:7", "does not make shape basic"),
         ("audience: https://api.example.com", "subject: x", "13:7", "has no subject"),
+        ("scope: [read, write]", "grant: token_exchange", "12:7", "or 'subject_token'"),
+        ("scope: [read, write]", "subject_token: run", "12:7", "has no subject_token"),
+        ("scope: [read, write]", "subject_token: /x", "12:22", "write one of run"),
+        ("scope: [read, write]", "assertion: run", "12:7", "has no assertion"),
         ("revoke_url: https://id.example.com/revoke", "introspect_url: https://a/", "9:7", "needs"),
     ],
 )
