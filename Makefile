@@ -37,7 +37,7 @@ help:  ## this list
 
 # --- what a person does ---------------------------------------------------------------------------
 
-demo: require-root packages $(VENV)/.run bpf  ## the whole path on this machine, shown step by step (root)
+demo: require-root packages $(VENV)/.run $(VENV)/.openbao bpf  ## the whole path on this machine, shown step by step (root)
 	@$(BIN)/python -m tests.system.demo
 
 test: require-root packages-test $(VENV)/.test bpf  ## every test, kernel tests included (root)
@@ -82,6 +82,12 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml
 	@$(call say,Python packages of the tests (first time: one or two minutes))
 	@$(BIN)/python -m pip install $(PIP_VOICE) --editable '.[test]'
 	@touch $@ $(VENV)/.run
+
+# Pinned by hash, kept in /var/cache/loopwarden-tests for every checkout of this machine.
+$(VENV)/.openbao: tests/servers/clients/openbao.txt | $(VENV)/.run
+	@$(call say,OpenBao for the demo (first time: 75 MB))
+	@$(BIN)/python -c 'from tests.servers import clients; clients.bao()'
+	@touch $@
 
 # Ubuntu's /usr/sbin/bpftool is a script that wants the running kernel's own; any version will do.
 bpf:  ## the BPF objects

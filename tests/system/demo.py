@@ -1,7 +1,7 @@
 """`make demo`: what loops do, from connect() to the collector, shown fact by fact.
 
 Everything is real and on this machine: a collector on SQLite, the daemon with its roles, nginx
-that checks a bearer token and PostgreSQL on a host of their own (a network namespace), and
+that checks a bearer token, PostgreSQL and OpenBao on a host of their own (a network namespace), and
 programs that know nothing of any of it. Every fact is checked, not only shown: the exit code is 1
 when one does not hold.
 """
@@ -21,8 +21,11 @@ from types import FrameType
 from tests.servers.certificates import Authority
 from tests.servers.netns import far_host
 from tests.servers.nginx import nginx_api
+from tests.servers.openbao import Refused, lasting_openbao
+from tests.servers.openbao_setup import set_up
 from tests.servers.postgres import ADMIN_PASSWORD, postgres_server
 from tests.system import demo_database as database
+from tests.system import demo_vault as vault
 from tests.system.demo_parts import Collector, collector, sweep
 from tests.system.demo_screen import Screen, shorten
 from tests.system.demo_stage import LOOP, Stage, run, write_secret
@@ -30,6 +33,7 @@ from tests.system.host import Host
 
 INSTANCE = "lw-demo"
 NAME = "api.demo.internal"
+NAMES = "*.demo.internal"  # of the database server's certificate
 URL = f"https://{NAME}/v1/reports/today"
 RECORDS_WITHIN_S = 20.0
 LOGGED_WITHIN_S = 2.0
@@ -37,7 +41,10 @@ LOG_LINES = 40
 CURL_NO_HOST = 6  # curl(1), exit codes
 OUTSIDE = "GET /v1/outside"
 ENDING = (signal.SIGINT, signal.SIGTERM)
-FAULTS = (RuntimeError, OSError, AssertionError, LookupError, subprocess.SubprocessError)
+FAULTS = (
+    RuntimeError, OSError, AssertionError, LookupError, ValueError, Refused,
+    subprocess.SubprocessError,
+)  # fmt: skip
 SCRIPT = f"""
 import json, urllib.request
 with urllib.request.urlopen({f"https://{NAME}/v1/reports/2026"!r}) as answer:
@@ -73,7 +80,7 @@ def main() -> int:
         for fact in (
             curl_works, python_works, outside_is_refused, rules_hold, rest_is_closed,
             database.psql_works, database.destruction_is_refused, database.hidden_write_is_caught,
-            database.run_was_its_identity,
+            database.run_was_its_identity, vault.login_comes_and_goes,
         ):  # fmt: skip
             fact(stage)
         records(stage)
@@ -89,13 +96,7 @@ def main() -> int:
             stack.close()
     except KeyboardInterrupt:
         screen.failures.append("interrupted")
-    except (
-        RuntimeError,
-        OSError,
-        AssertionError,
-        LookupError,
-        subprocess.SubprocessError,
-    ) as error:
+    except FAULTS as error:
         screen.failures.append(str(error))
     finally:
         _ignore_signals()
@@ -124,7 +125,8 @@ def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
     folder.chmod(0o755)
     token = secrets.token_urlsafe(24)
     authority = Authority("demo API CA")
-    (folder / "api-ca.pem").write_text(authority.pem)
+    ca = folder / "api-ca.pem"
+    ca.write_text(authority.pem)
     with screen.step("Collector, on its SQLite default"):
         central = stack.enter_context(collector(folder))
     with screen.step("This host enrolled: a join token became a certificate for mutual TLS"):
@@ -147,31 +149,38 @@ def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
         server = stack.enter_context(
             postgres_server(
                 authority,
-                name=database.NAME,
+                name=NAMES,
                 address=far.address4,
                 port=5432,
                 inside=far.inside,
                 settings={"log_statement": "all"},
             )
         )
+    with screen.step("OpenBao on the same host, allowed to make logins at that PostgreSQL"):
+        bao = stack.enter_context(
+            lasting_openbao(authority, address=far.address4, inside=far.inside)
+        )
+        made = set_up(bao, server)
     with screen.step("Daemon: kernel, broker, proxy and reporter, each with its own user"):
         host.collector_address = central.address
         host.identity_dir = str(folder / "identity")
         write_secret(folder / "token", token)
         write_secret(folder / "admin", ADMIN_PASSWORD)
+        write_secret(folder / "secret-id", made.secret_id())
         host.prepare(
             POLICY.format(
                 name=NAME,
                 address=far.address4,
-                ca=folder / "api-ca.pem",
+                ca=ca,
                 token=folder / "token",
                 loop=LOOP,
-                database=database.target(server, folder / "api-ca.pem", folder / "admin"),
-                rules=database.RULES,
+                database=database.target(server, ca, folder / "admin")
+                + vault.target(server, made, ca, folder / "secret-id"),
+                rules=database.RULES + vault.RULES,
             )
         )
         host.start()
-    return Stage(screen, host, api, server, central, folder / "api-ca.pem")
+    return Stage(screen, host, api, server, made, central, ca)
 
 
 def _logged(stage: Stage, prefix: str) -> int:

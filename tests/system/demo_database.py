@@ -4,6 +4,7 @@ import select
 import time
 from pathlib import Path
 
+from tests.servers import openbao_setup
 from tests.servers.postgres import Postgres, canaries
 from tests.system.demo_screen import shorten
 from tests.system.demo_stage import LOOP, Stage, run
@@ -120,9 +121,10 @@ def records(stage: Stage, within_s: float) -> None:
         stage.screen.line(f"     {shorten(line)}")
     stage.screen.line()
     kept = b"".join(path.read_bytes() for path in stage.collector.state_dir.glob("*.sqlite*"))
+    secrets = (*canaries(), *openbao_setup.canaries())
     stage.screen.holds(
-        not any(canary.encode() in kept for canary in canaries()),
-        "no password of the database is in any record",
+        not any(secret.encode() in kept for secret in secrets),
+        "no password of the database or token of OpenBao is in any record",
     )
 
 

