@@ -6,6 +6,7 @@ the connection; to stop it takes a word on another one.
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from agent.model.grant import Target, UpstreamTls
 from agent.model.reason import Reason
@@ -52,14 +53,23 @@ class Apart:
         self._dialler = dialler
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def send(self, target: Target, alpn: tuple[str, ...], command: SendApart) -> None:
-        """Begin to say it; whatever comes of it is nobody's answer."""
+    def send(
+        self,
+        target: Target,
+        alpn: tuple[str, ...],
+        command: SendApart,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin to say it; `then` hears, on a later turn, that it is over, whatever came of it."""
+        event_loop = asyncio.get_running_loop()
         if len(self._tasks) >= AT_ONCE_MAX:
             logger.warning("target %s is not told to stop: too many are told now", target.name)
+            event_loop.call_soon(then)
             return
-        task = asyncio.get_running_loop().create_task(self._send(target, alpn, command))
+        task = event_loop.create_task(self._send(target, alpn, command))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: then())
 
     async def settle(self, within_s: float) -> None:
         """Wait for what is being said, and give up on the rest."""

@@ -11,7 +11,7 @@ import logging
 from typing import assert_never
 
 from agent.model.credential import ClientCertificate
-from agent.model.ids import OperationId, RuleId
+from agent.model.ids import OperationId, RuleId, TargetName
 from agent.model.lease import Lease
 from agent.model.reason import Reason
 from agent.model.sql import Classified
@@ -29,6 +29,8 @@ from agent.proxy.upgrade import hand_over, secure_downstream, server_end_point
 from agent.proxy.upstream import Unreachable
 from agent.runtime.clock import monotonic_ns, unix_ms
 from agent.wire.commands import (
+    AnswerTo,
+    AskStop,
     Classify,
     CloseUpstream,
     Command,
@@ -45,6 +47,7 @@ from agent.wire.commands import (
     SendApart,
     SetTimer,
     StartTls,
+    StopTaken,
 )
 from agent.wire.events import (
     Cut,
@@ -56,7 +59,10 @@ from agent.wire.events import (
     LeaseRefused,
     Recorded,
     RecordFailed,
+    SaidApart,
     Started,
+    StopAnswered,
+    StopAsked,
     TextClassified,
     TimedOut,
     TlsStarted,
@@ -112,6 +118,8 @@ class Driver:
         self._alpn = alpn
         self._texts = Texts(services.classifier, self._classified)
         self._draining = False
+        self._answers_to = b""  # the name by which others of this run may ask it to stop
+        self._stop_taken = False
         self._flush_s = FLUSH_S
         self.finished = False
 
@@ -162,6 +170,14 @@ class Driver:
         self._flush_s = CUT_FLUSH_S
         self._feed(Cut(reason))
         self.end(reason)
+
+    def stop(self, target: TargetName, name: bytes) -> bool:
+        """Give up what the relay holds, if it answers to this name; whether there was something."""
+        if self._answers_to != name or not name or self._target.name != target:
+            return False
+        self._stop_taken = False
+        self._feed(StopAsked())
+        return self._stop_taken
 
     def drain(self) -> None:
         """End when no operation is under way."""
@@ -233,7 +249,7 @@ class Driver:
         self._feed(Cut(Reason.DRAINING))
         self.end(Reason.DRAINING)
 
-    def _perform_rare(self, command: Command) -> None:  # noqa: PLR0912 - one case a command
+    def _perform_rare(self, command: Command) -> None:  # noqa: C901, PLR0912 - one case each
         """Perform what does not come with every request."""
         match command:
             case SetTimer(name, delay_s):
@@ -259,7 +275,18 @@ class Driver:
                 self._flush()
                 self._leave_upstream(reusable=reusable)
             case SendApart():
-                self._services.apart.send(self._target, self._alpn[:1], command)
+                self._services.apart.send(
+                    self._target, self._alpn[:1], command, lambda: self._feed(SaidApart())
+                )
+            case AnswerTo(name):
+                self._answers_to = name
+            case AskStop(name):
+                same_run = self._services.sessions.of_run(self.session.run_id)
+                drivers = (live for live in same_run if isinstance(live, Driver))
+                taken = any(driver.stop(self._target.name, name) for driver in drivers)
+                self._events.append(StopAnswered(taken))
+            case StopTaken():
+                self._stop_taken = True
             case Finish(reason):
                 self.end(reason)
             case Send() | Judge() | RecordIntent() | RecordOutcome():

@@ -71,6 +71,10 @@ class Sessions:
             if not same:
                 self._arriving.pop(run_id, None)
 
+    def of_run(self, run_id: RunId) -> tuple[Live, ...]:
+        """Return those of a run."""
+        return tuple(self._by_run.get(run_id, ()))
+
     def opened(self, live: Live) -> None:
         """Know of one more."""
         self._by_run.setdefault(live.session.run_id, set()).add(live)

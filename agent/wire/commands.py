@@ -1,8 +1,8 @@
 """Everything a relay may ask of its driver. The driver performs them in order.
 
-Judge, RecordIntent, RequestLease, OpenUpstream, StartTls and Classify are answered by exactly one
-event each; the driver goes on performing the commands behind them without waiting, so a relay
-asks for nothing that depends on the answer before the answer came.
+Judge, RecordIntent, RequestLease, OpenUpstream, SendApart, StartTls, Classify and AskStop are
+answered by exactly one event each; the driver goes on performing the commands behind them without
+waiting, so a relay asks for nothing that depends on the answer before the answer came.
 """
 
 from dataclasses import dataclass, field
@@ -79,16 +79,38 @@ class OpenUpstream:
 
 @dataclass(frozen=True, slots=True)
 class SendApart:
-    """Say something on a connection of its own to the target, and end it: asked for before Finish.
+    """Say something on a connection of its own to the target, and wait for its end → SaidApart.
 
-    Best effort, without an answer: a server may be asked to stop what a session that is cut left
-    under way. Where the target asks for TLS, `request` goes first, in clear; the server's answer
-    must be `consent` and nothing else, and TLS is verified before `data` goes.
+    Best effort: a server is asked to stop what it is at, also when Finish follows at once. Where
+    the target asks for TLS, `request` goes first, in clear; the server's answer must be `consent`
+    and nothing else, and TLS is verified before `data` goes.
     """
 
     request: bytes
     consent: bytes
     data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTo:
+    """From now on this session answers to a name that its run learns: see AskStop."""
+
+    name: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AskStop:
+    """Ask the session of this run and target that answers to this name to stop → StopAnswered.
+
+    It gets StopAsked. Only sessions of the same worker are found.
+    """
+
+    name: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StopTaken:
+    """Said to StopAsked, at once: something that had not gone upstream never will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +178,9 @@ Command = (
     | RequestLease
     | OpenUpstream
     | SendApart
+    | AnswerTo
+    | AskStop
+    | StopTaken
     | StartTls
     | Classify
     | CloseUpstream

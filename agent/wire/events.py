@@ -105,6 +105,23 @@ class TextClassified:
 
 
 @dataclass(frozen=True, slots=True)
+class SaidApart:
+    """Answer to SendApart: it was said and the server ended the connection, or could not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Another session of this run wants what this one holds to be given up → StopTaken, or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopAnswered:
+    """Answer to AskStop. taken: something was held and will never go upstream."""
+
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TimedOut:
     """A timer that the relay set ran out."""
 
@@ -131,6 +148,9 @@ Event = (
     | UpstreamFailed
     | TlsStarted
     | TextClassified
+    | SaidApart
+    | StopAsked
+    | StopAnswered
     | TimedOut
     | Cut
 )

@@ -16,6 +16,7 @@ from agent.model.secret import Secret
 from agent.model.sql import Classified, unknown
 from agent.model.verdict import Allow, Deny, Verdict
 from agent.wire.commands import (
+    AskStop,
     Classify,
     CloseUpstream,
     Command,
@@ -29,6 +30,7 @@ from agent.wire.commands import (
     RequestLease,
     Resume,
     Send,
+    SendApart,
     SetTimer,
     StartTls,
 )
@@ -42,7 +44,9 @@ from agent.wire.events import (
     LeaseRefused,
     Recorded,
     RecordFailed,
+    SaidApart,
     Started,
+    StopAnswered,
     TextClassified,
     TimedOut,
     TlsStarted,
@@ -129,6 +133,7 @@ class World:
     idle: Callable[[bytes], bool] = no_idle  # bytes upstream that carry no operation
     ahead: Callable[[Operation], bool] = none_ahead  # judged before it is asked to be made
     run_key: bytes = RUN_KEY
+    holding: bytes = b""  # the name of a session that holds what may be stopped
     server: Callable[[bytes], bytes] = silent
     server_piece: int = READ_BYTES
 
@@ -257,7 +262,7 @@ class Conductor:
         asked = {name for name, each in self._asked.items() if not self.world.ahead(each)}
         assert intended | asked <= set(self._ended), "an operation without an end"
 
-    def _perform(self, command: Command) -> None:
+    def _perform(self, command: Command) -> None:  # noqa: PLR0912 - one case a command
         if self.finished is not None:
             self.problems.append(f"{command!r} after Finish")
         self.commands.append(command)
@@ -277,6 +282,10 @@ class Conductor:
                 self._lease()
             case OpenUpstream():
                 self._open_upstream()
+            case AskStop(name):
+                self._events.append(StopAnswered(taken=name == self.world.holding))
+            case SendApart():
+                self._events.append(SaidApart())
             case StartTls(side):
                 self._start_tls(side)
             case Classify(_, text):

@@ -50,7 +50,10 @@ from agent.wire.events import (
     LeaseRefused,
     Recorded,
     RecordFailed,
+    SaidApart,
     Started,
+    StopAnswered,
+    StopAsked,
     TextClassified,
     TimedOut,
     TlsStarted,
@@ -87,7 +90,8 @@ class HttpRelay(Ending):
     def _rare(
         self,
         event: Started | Eof | RecordFailed | Leased | LeaseRefused | UpstreamOpened
-        | UpstreamFailed | TlsStarted | TextClassified | TimedOut | Cut,
+        | UpstreamFailed | TlsStarted | TextClassified | SaidApart | StopAsked | StopAnswered
+        | TimedOut | Cut,
     ) -> None:  # fmt: skip
         match event:
             case Started(tls_name):
@@ -111,8 +115,8 @@ class HttpRelay(Ending):
                 self._look_at_deadlines()
             case Cut(reason):
                 self._cut(reason)
-            case TlsStarted() | TextClassified():
-                raise AssertionError("HTTP asks for neither")
+            case TlsStarted() | TextClassified() | SaidApart() | StopAsked() | StopAnswered():
+                raise AssertionError("HTTP asks for none of them")
             case _:
                 assert_never(event)
 

@@ -252,16 +252,16 @@ class Deciding(Releasing):
         self._release_names(step, done=False, tried=False)
         self._deny(step, of_record_failed(), operation)
         if step.kind == EXECUTE:
-            self._drop_behind(step)
+            self._drop_behind(step, of_record_failed().status)
         self._advance()
 
-    def _drop_behind(self, step: Step) -> None:
+    def _drop_behind(self, step: Step, status: str) -> None:
         """Give up what was decided after a step of the same segment that is refused now."""
         before, behind = self._decided, deque[Step]()
         while before[-1] is not step:
             behind.appendleft(before.pop())
         self._decided = behind
-        self._drop_waiting(of_record_failed().status)
+        self._drop_waiting(status)
         before.extend(self._decided)
         self._decided = before
 

@@ -35,6 +35,7 @@ class Phase(Enum):
     ASKING_TLS = auto()  # the server's one byte
     UPSTREAM_TLS = auto()
     LOGIN = auto()
+    STOPPING = auto()  # a session of ours may hold what is to be cancelled
     CANCELLING = auto()  # the server's end of a connection that asked to cancel
     OPENED = auto()
     FINISHED = auto()

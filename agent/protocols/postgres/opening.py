@@ -23,7 +23,16 @@ from agent.protocols.postgres.opened import Opened as Opened
 from agent.protocols.postgres.reaching import Reaching, Wish
 from agent.protocols.postgres.settings import Settings, checked_database
 from agent.protocols.postgres.startup import CancelRequest, GssRequest, SslRequest, Startup
-from agent.wire.commands import Command, Judge, Pause, Send, SetTimer, StartTls
+from agent.wire.commands import (
+    AskStop,
+    Command,
+    Judge,
+    Pause,
+    RecordIntent,
+    Send,
+    SetTimer,
+    StartTls,
+)
 from agent.wire.events import (
     Cut,
     Data,
@@ -34,7 +43,10 @@ from agent.wire.events import (
     LeaseRefused,
     Recorded,
     RecordFailed,
+    SaidApart,
     Started,
+    StopAnswered,
+    StopAsked,
     TextClassified,
     TimedOut,
     TlsStarted,
@@ -84,12 +96,14 @@ class Opening(Reaching):
                 self._timed_out(name)
             case Cut(reason):
                 self._cut(reason)
-            case TextClassified():
+            case TextClassified() | SaidApart() | StopAsked():
                 pass  # nothing was asked yet
             case _:
                 self._answered(event)
 
-    def _answered(self, event: Judged | Recorded | RecordFailed | Leased | LeaseRefused) -> None:
+    def _answered(
+        self, event: Judged | Recorded | RecordFailed | Leased | LeaseRefused | StopAnswered
+    ) -> None:
         """Take the answer to a question; one that was not asked is nobody's."""
         match event:
             case Judged(operation_id, verdict):
@@ -108,6 +122,8 @@ class Opening(Reaching):
             case RecordFailed(operation_id):
                 if self._is_ours(operation_id):
                     self._intent_failed()
+            case StopAnswered(taken):
+                self._stop_answered(taken=taken)
             case _:
                 assert_never(event)
 
@@ -221,4 +237,17 @@ class Opening(Reaching):
         self._cancel = replace(packet, key=CancelKeys(key).upstream(packet.pid, packet.key))
         self._rule = OWN_SESSION
         self._operate("CANCEL", "", (("pid", str(int.from_bytes(packet.pid, "big"))),))
-        self._reach()
+        self._phase = Phase.STOPPING
+        self._out.append(AskStop(self._cancel.pid + self._cancel.key))
+
+    def _stop_answered(self, *, taken: bool) -> None:
+        """What a session of ours held is stopped by now; else the server may be at it."""
+        if self._phase is not Phase.STOPPING:
+            return
+        if not taken:
+            self._reach()
+            return
+        assert self._operation is not None
+        self._intended = True
+        self._out.append(RecordIntent(self._operation, self._rule, self._lease_id))
+        self._cancelled()

@@ -33,6 +33,7 @@ from agent.protocols.postgres.opened import Opened
 from agent.protocols.postgres.settings import Settings
 from agent.protocols.postgres.startup import CancelRequest, Startup
 from agent.wire.commands import (
+    AnswerTo,
     OpenUpstream,
     RecordIntent,
     RequestLease,
@@ -221,6 +222,8 @@ class Reaching(Ending):
         self._record_outcome(Outcome.ANSWERED, Reason.DONE, DONE_STATUS)
         self._out.append(SetTimer(OPENING_TIMER, None))
         self._tell(self._welcome(wish.startup, login))
+        if login.key is not None:
+            self._out.append(AnswerTo(b"".join(login.key)))
         self._phase = Phase.OPENED
         if self._intake.paused:
             self._out.append(Resume(DOWN))

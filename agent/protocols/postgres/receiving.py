@@ -6,7 +6,6 @@ from struct import Struct
 from agent.model.reason import Reason
 from agent.protocols.postgres import requests
 from agent.protocols.postgres.answers import Refusal
-from agent.protocols.postgres.deciding import Deciding
 from agent.protocols.postgres.frames import Malformed
 from agent.protocols.postgres.gathering import Gathering
 from agent.protocols.postgres.limits import FRONTEND
@@ -30,6 +29,7 @@ from agent.protocols.postgres.step import (
     TERMINATE,
     Step,
 )
+from agent.protocols.postgres.stopping import Stopping
 from agent.wire.commands import Pause, Resume
 from agent.wire.relay import RelayContext
 
@@ -42,7 +42,7 @@ _IGNORED_IN_COPY = frozenset({SYNC, FLUSH})
 _length = Struct("!i").unpack_from
 
 
-class Receiving(Deciding):
+class Receiving(Stopping):
     """Takes the loop's bytes."""
 
     def __init__(self, context: RelayContext, opened: Opened) -> None:
@@ -102,6 +102,8 @@ class Receiving(Deciding):
             return
         if self._new:
             self._advance()
+            if self._stops_next:
+                self._stop_what_came()
 
     def _take_messages(self, data: bytes) -> None:
         size = len(data)

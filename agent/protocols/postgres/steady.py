@@ -18,6 +18,7 @@ from agent.wire.events import (
     Judged,
     Recorded,
     RecordFailed,
+    StopAsked,
     TextClassified,
     UpstreamFailed,
 )
@@ -82,6 +83,8 @@ class Steady(Receiving):
                 self._upstream_ended()
             case Cut(reason):
                 self._cut(reason)
+            case StopAsked():
+                self._stop_asked(reading=self._below.size > 0)
             case _:
                 return  # timers and answers of the opening: nothing waits for them any more
         self._go_on()

@@ -18,6 +18,7 @@ from agent.model.reason import Reason
 from agent.model.verdict import Verdict
 from agent.protocols.postgres import SPEC
 from agent.wire.commands import (
+    AskStop,
     Classify,
     Command,
     Finish,
@@ -36,6 +37,7 @@ from agent.wire.events import (
     Leased,
     Recorded,
     Started,
+    StopAnswered,
     TextClassified,
     TlsStarted,
     UpstreamOpened,
@@ -166,6 +168,8 @@ class _Session:
             case Classify(_, text):
                 assert SPEC.classify is not None
                 self._events.append(TextClassified(text, SPEC.classify(text)))
+            case AskStop():
+                self._events.append(StopAnswered(taken=False))
             case OpenUpstream():
                 address = (bridge.target.dial_host, bridge.target.dial_port)
                 self._sides[Side.UPSTREAM] = socket.create_connection(address, TIMEOUT_S)

@@ -14,6 +14,7 @@ from agent.model.reason import Reason
 from agent.model.verdict import Allow
 from agent.protocols.postgres.opening import Opening
 from agent.wire.commands import (
+    AskStop,
     Command,
     Finish,
     Judge,
@@ -31,6 +32,7 @@ from agent.wire.events import (
     Leased,
     Recorded,
     Started,
+    StopAnswered,
     TlsStarted,
     UpstreamOpened,
 )
@@ -136,6 +138,8 @@ class Wire:
             case RequestLease():
                 assert self._lease is not None
                 self._events.append(Leased(self._lease))
+            case AskStop():
+                self._events.append(StopAnswered(taken=False))
             case OpenUpstream():
                 address = (self._target.dial_host, self._target.dial_port)
                 self._sock = socket.create_connection(address, TIMEOUT_S)

@@ -38,6 +38,7 @@ from agent.wire.commands import (
     Resume,
     Send,
     SendApart,
+    StopTaken,
 )
 from agent.wire.events import (
     Cut,
@@ -90,7 +91,7 @@ class Answers:
     """What the driver and everyone behind it says."""
 
     verdict: Callable[[Operation], Verdict] = allow
-    classify: Callable[[str], Classified] = class_of
+    classify: Callable[[str], Classified | None] = class_of  # None: the test says when
     recorded: bool | None = True  # None: not yet; the test says when
     options: PostgresOptions = field(default_factory=PostgresOptions)
     opened: Opened = field(default_factory=opened)
@@ -109,6 +110,7 @@ class Play:
         self.intents: list[RecordIntent] = []
         self.outcomes: list[OperationFinished] = []
         self.apart: list[bytes] = []
+        self.stopped = 0
         self.finished: Reason | None = None
         self.paused = False
         self.now_ns = 1_000_000_000
@@ -184,7 +186,7 @@ class Play:
         if self.finished is not None:
             assert not self.unsettled, f"operations without an end: {self.unsettled}"
 
-    def _perform(self, command: Command) -> None:  # noqa: PLR0912 - one case a command
+    def _perform(self, command: Command) -> None:  # noqa: C901, PLR0912 - one case a command
         if self.finished is not None:
             self.problems.append(f"{type(command).__name__} after Finish")
         match command:
@@ -193,7 +195,9 @@ class Play:
                     self.problems.append("an empty Send")
                 (self.down if side is DOWN else self.up).extend(data)
             case Classify(_, text):
-                self._events.append(TextClassified(text, self.answers.classify(text)))
+                classified = self.answers.classify(text)
+                if classified is not None:
+                    self._events.append(TextClassified(text, classified))
             case Judge(operation):
                 self.judged.append(operation)
                 verdict = self.answers.verdict(operation)
@@ -214,6 +218,8 @@ class Play:
                 self.paused = False
             case SendApart(_, _, data):
                 self.apart.append(data)
+            case StopTaken():
+                self.stopped += 1
             case Finish(reason):
                 self.finished = reason
             case _:

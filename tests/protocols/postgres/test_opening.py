@@ -24,7 +24,7 @@ from agent.protocols.postgres.messages import (
 )
 from agent.protocols.postgres.opened import Opened
 from agent.protocols.postgres.opening import Opening
-from agent.wire.commands import Command, OpenUpstream, Pause, Resume, Send, StartTls
+from agent.wire.commands import AnswerTo, Command, OpenUpstream, Pause, Resume, Send, StartTls
 from agent.wire.events import Data, Event, TimedOut, UpstreamFailed
 from agent.wire.relay import ProtocolSpec
 from agent.wire.side import Side
@@ -297,6 +297,26 @@ def test_a_cancel(way: str) -> None:
     assert not conductor.to_loop
     (finished,) = conductor.outcomes
     assert finished.outcome is (Outcome.ABORTED if way == "timeout" else Outcome.ANSWERED)
+
+
+def test_a_cancel_of_what_is_held_here() -> None:
+    """A session of ours gave it up: recorded, and no connection to the server is made."""
+    conductor = _begin(holding=PID + KEY)
+    conductor.down(cancel_request(PID, CancelKeys(RUN_KEY).downstream(PID, KEY)))
+    conductor.check_ended()
+    assert not conductor.to_loop + conductor.to_server
+    assert not any(isinstance(command, OpenUpstream) for command in conductor.commands)
+    (finished,) = conductor.outcomes
+    assert finished.outcome is Outcome.ANSWERED
+    assert conductor.finished is Reason.DONE
+
+
+def test_a_session_answers_to_its_key() -> None:
+    """To the server's own, which its run's relays make of the key that the loop was told."""
+    conductor = _begin()
+    conductor.down(startup())
+    _opened(conductor)
+    assert AnswerTo(PID + KEY) in conductor.commands
 
 
 def test_a_cancel_that_fails_is_silent() -> None:

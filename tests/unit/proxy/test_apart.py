@@ -26,10 +26,14 @@ async def said(serve: Serve, times: int = 1, **changes: Any) -> None:
     port = server.sockets[0].getsockname()[1]
     one: Target = target(dial_port=port, **changes)
     apart = Apart(Dialler(DialRules(frozenset())))
+    over: list[bool] = []
     async with server, asyncio.timeout(20):
         for _ in range(times):
-            apart.send(one, (), WORD)
+            apart.send(one, (), WORD, lambda: over.append(True))
+        assert not over
         await apart.settle(10)
+        await asyncio.sleep(0)
+    assert len(over) == times
 
 
 def test_in_clear_where_the_target_is() -> None:
