@@ -2,9 +2,12 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from agent.broker.files import Untrusted, check_writers, read_public
+from agent.broker.identity.key_file import BadKeyFile, read_keys
 from agent.policy.document import SOURCE_BYTES_MAX, Source
 from agent.policy.errors import Place, PolicyError, Problem
 from agent.policy.parse import parse_policy
@@ -32,7 +35,8 @@ def load_policy(paths: list[Path], *, directory: Path | None = None) -> Policy:
             problems.append(_problem(path, error))
     if problems:
         raise PolicyError(tuple(problems))
-    return parse_policy(sources, read_ca)
+    policy = parse_policy(sources, read_ca)
+    return replace(policy, warnings=(*policy.warnings, *_without_keys(policy)))
 
 
 def read_ca(path: str) -> str:
@@ -43,6 +47,17 @@ def read_ca(path: str) -> str:
         ValueError: it can't be trusted, or is not text.
     """
     return read_public(path, CA_PEM_BYTES_MAX).decode()
+
+
+def _without_keys(policy: Policy) -> Iterator[Problem]:
+    """Say which issuers' files have no keys now: their tokens are refused until they have."""
+    for issuer in policy.issuers.values():
+        try:
+            if issuer.jwks_file:
+                read_keys(issuer.jwks_file)
+        except BadKeyFile as error:
+            said = f"{error}: tokens of {issuer.url} are refused"
+            yield Problem(Place(issuer.jwks_file, 1, 1), said)
 
 
 def _listed(directory: Path) -> list[Path]:

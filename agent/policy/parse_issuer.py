@@ -26,7 +26,9 @@ REFRESH_S, REFRESH_S_MIN, REFRESH_S_MAX = 300, 30, 86_400
 STALE_S, STALE_S_MAX = 3_600, 7 * 86_400
 ISSUER_KEYS = (
     "url", "audience", "ca", "algorithms", "clock_skew", "max_age", "refresh", "stale", "reusable",
+    "jwks_file",
 )  # fmt: skip
+NOT_ASKED = ("ca", "refresh", "stale")  # have no meaning beside a file of keys
 _URL = re.compile(r"https://[!-~]+")
 
 
@@ -84,6 +86,10 @@ def read_issuer(name: str, node: Node, problems: Problems) -> Issuer:
             return default
         return value
 
+    jwks_file = fields.optional("jwks_file", _absolute, "")
+    for key in NOT_ASKED:
+        if "jwks_file" in fields and key in fields:
+            fields.problem(key, f"an issuer with a jwks_file is not asked: it has no {key}")
     return Issuer(
         url=fields.required("url", issuer_url, ""),
         audience=fields.optional("audience", audience, AUDIENCE),
@@ -94,7 +100,16 @@ def read_issuer(name: str, node: Node, problems: Problems) -> Issuer:
         refresh_s=seconds("refresh", REFRESH_S, REFRESH_S_MIN, REFRESH_S_MAX),
         stale_s=seconds("stale", STALE_S, 1, STALE_S_MAX),
         reusable=fields.optional("reusable", flag, default=False),
+        jwks_file=jwks_file,
     )
+
+
+def _absolute(node: Node, problems: Problems) -> str:
+    written = text(node, problems)
+    if written and not written.startswith("/"):
+        problems.add(node.place, "write the key file's absolute path")
+        return ""
+    return written
 
 
 def _algorithms(node: Node, problems: Problems) -> tuple[str, ...]:

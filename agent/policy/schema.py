@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from agent.model.credential import Shape
-from agent.model.grant import Durability, PostgresOptions, UpstreamTls
+from agent.model.grant import AwsOptions, Durability, PostgresOptions, UpstreamTls
 from agent.model.ids import LoopName, TargetName
 from agent.model.sql import Effect
 from agent.model.verdict import Literals, Mode
@@ -43,6 +43,7 @@ class TargetPolicy:
     durability: Durability
     credential: CredentialSource | None
     postgres: PostgresOptions | None = None  # of protocol postgres: always there
+    aws: AwsOptions | None = None  # of shape aws-keys: always there
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class Issuer:
     refresh_s: int  # its keys are fetched again when they are older
     stale_s: int  # and used so long when they can't be
     reusable: bool  # a token may be shown again, by the same user
+    jwks_file: str = ""  # path of its keys; "" means that they are fetched
 
 
 @dataclass(frozen=True, slots=True)

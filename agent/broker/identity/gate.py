@@ -51,7 +51,7 @@ class Gate:
         Raises:
             Unverified: a check failed.
         """
-        self._issuers.forget_others(frozenset(issuers))
+        self._issuers.forget_others(issuers)
         try:
             text = token.reveal().decode("ascii")
         except UnicodeDecodeError:

@@ -4,19 +4,21 @@ Keys are fetched again when they are `refresh` old, and once, at most every UNKN
 with an unknown key: so a new key is known at its first token, and a withdrawn one is used for
 `refresh` at most. While the issuer can't be asked (at most every RETRY_S), kept keys are used
 until they are `stale` old; then its tokens are refused. What is asked for, and whom, is the
-policy's word: nothing of a token decides where we connect to.
+policy's word: nothing of a token decides where we connect to. An issuer with a file of keys is
+never asked (key_file.py).
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
 
 import jwt
 
+from agent.broker.identity.key_file import KeyFiles
 from agent.broker.identity.keys import BadKeys, Keys, parse_keys
 from agent.broker.identity.refusal import Check, Unverified
 from agent.policy.schema import Issuer
@@ -58,6 +60,7 @@ class Issuers:
         self._fetch = fetch
         self._clock_s = clock_s
         self._kept: dict[str, _Kept] = {}
+        self._files = KeyFiles()
 
     async def key(self, issuer: Issuer, key_id: str, algorithm: str) -> jwt.PyJWK:
         """Return the issuer's key of this name for this algorithm.
@@ -65,6 +68,8 @@ class Issuers:
         Raises:
             Unverified: KEYS_UNAVAILABLE, KEYS_STALE, KEY_UNKNOWN, KEY_UNFIT.
         """
+        if issuer.jwks_file:
+            return self._files.keys(issuer).find(key_id, algorithm)
         kept = self._kept.get(issuer.url)
         if kept is None or kept.issuer != issuer:
             kept = self._kept[issuer.url] = _Kept(issuer)
@@ -82,10 +87,11 @@ class Issuers:
             raise Unverified(Check.KEYS_STALE, why)
         return kept.keys.find(key_id, algorithm)
 
-    def forget_others(self, urls: frozenset[str]) -> None:
+    def forget_others(self, issuers: Mapping[str, Issuer]) -> None:
         """Keep what is known of these issuers alone: the policy names no others any more."""
-        for url in self._kept.keys() - urls:
+        for url in self._kept.keys() - issuers.keys():
             del self._kept[url]
+        self._files.forget_others(frozenset(one.jwks_file for one in issuers.values()))
 
     def _may_ask(self, kept: _Kept, now_s: float) -> bool:
         return kept.asked_s is None or now_s - kept.asked_s >= UNKNOWN_S

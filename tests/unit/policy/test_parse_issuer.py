@@ -38,6 +38,37 @@ def test_an_issuer_has_defaults() -> None:
                             60, 3600, 300, 3600, False)  # fmt: skip
 
 
+OFFLINE = """
+issuers:
+  ci:
+    url: https://ci.example
+    jwks_file: /etc/loopwarden/ci.json
+"""
+
+
+def test_an_issuer_may_have_its_keys_in_a_file() -> None:
+    """Then it is another policy, too."""
+    policy = parse(OFFLINE)
+    [issuer] = policy.issuers.values()
+    assert issuer.jwks_file == "/etc/loopwarden/ci.json"
+    assert policy.revision != parse(OFFLINE.replace("ci.json", "other.json")).revision
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("jwks_file: keys.json", "5:16: write the key file's absolute path"),
+        ("jwks_file: ''", "5:16: "),
+        ("jwks_file: /k\n    ca: /ca.pem", "6:5: an issuer with a jwks_file is not asked"),
+        ("jwks_file: /k\n    refresh: 1m", "6:5: an issuer with a jwks_file is not asked"),
+        ("jwks_file: /k\n    stale: 1h", "6:5: an issuer with a jwks_file is not asked"),
+    ],
+)
+def test_a_file_of_keys_has_no_fetching_beside_it(wrong: str, said: str) -> None:
+    """What would have no meaning is a mistake, at its place."""
+    assert said in problems(OFFLINE.replace("jwks_file: /etc/loopwarden/ci.json", wrong))
+
+
 def test_what_is_trusted_is_in_the_revision() -> None:
     """A policy with another issuer is another policy."""
     assert parse(WHOLE).revision != parse(WHOLE.replace("5s", "6s")).revision
