@@ -63,7 +63,7 @@ class Releasing(Answering):
             return bool(self._flight)
         if not self._fences:
             return False
-        return self._sync_fenced or kind not in {SYNC, FLUSH}
+        return self._sync_fenced or self._stops > 0 or kind not in {SYNC, FLUSH}
 
     def _flush_if_waiting(self) -> None:
         """Ask the server for answers that something of ours waits for."""
@@ -140,7 +140,7 @@ class Releasing(Answering):
                 alone = self._status == b"I" and self._segment_pure and not self._ends_in_flight()
                 self._fence(step, sync_waits=not (pure and alone))
         if prepared is None or prepared.may_copy:
-            self._fence(step, sync_waits=self._sync_fenced)
+            self._fence(step, sync_waits=self._sync_fenced or exchange.max_rows > 0)
         self._segment_pure = self._segment_pure and pure
 
     def _ends_in_flight(self) -> bool:

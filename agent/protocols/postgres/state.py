@@ -74,7 +74,8 @@ class State:
         self._segment_sent = False  # something of a segment that has no Sync yet was sent
         self._segment_pure = True  # and nothing of it changed anything
         self._segment_local = False  # it was refused by us before anything of it was sent
-        self._fences = 0  # sent steps that others have to wait behind
+        self._fences = 0  # sent steps that others have to wait behind, and stops
+        self._stops = 0  # words to the server that may still stop whatever it is at
         self._sync_fenced = False  # Sync too
         self._copy: Copying | None = None
         self._hides_columns = False  # some are denied: errors may not quote rows
@@ -266,16 +267,22 @@ class State:
         if self._finished:
             return
         self._up.clear()  # nothing goes upstream any more: its operations get an outcome below
-        if self._opened.backend is not None and refusal.reason is not Reason.UPSTREAM_CLOSED:
-            self._stop_statement(*self._opened.backend)
+        if refusal.reason is not Reason.UPSTREAM_CLOSED:
+            self._stop_statement()
         if self._down.whole:
             self._tell(serialize_refusal(refusal, self._session))
         self._finish(refusal.reason)
 
-    def _stop_statement(self, pid: bytes, key: bytes) -> None:
-        """Have the server stop what it is at: it does not look at its connection while it works."""
-        if self._flight:
-            self._out.append(SendApart(SSL_REQUEST, b"S", cancel_request(pid, key)))
+    def _stop_statement(self) -> bool:
+        """Have the server stop what it is at: it does not look at its connection while it works.
+
+        False: it is at nothing, or did not say how.
+        """
+        if not self._flight or self._opened.backend is None:
+            return False
+        pid, key = self._opened.backend
+        self._out.append(SendApart(SSL_REQUEST, b"S", cancel_request(pid, key)))
+        return True
 
     def _cut(self, reason: Reason) -> None:
         self._fail(of_cut(reason))

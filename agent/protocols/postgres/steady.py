@@ -18,6 +18,7 @@ from agent.wire.events import (
     Judged,
     Recorded,
     RecordFailed,
+    SaidApart,
     StopAsked,
     TextClassified,
     UpstreamFailed,
@@ -83,6 +84,8 @@ class Steady(Receiving):
                 self._upstream_ended()
             case Cut(reason):
                 self._cut(reason)
+            case SaidApart():
+                self._said_apart()
             case StopAsked():
                 self._stop_asked(reading=self._below.size > 0)
             case _:

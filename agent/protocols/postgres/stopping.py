@@ -51,6 +51,12 @@ class Stopping(Deciding):
             self._stops_next = True
             self._out.append(StopTaken())
 
+    def _said_apart(self) -> None:
+        """The server has heard that it should stop: what comes now can't be meant by it."""
+        if self._stops:
+            self._stops -= 1
+            self._fences -= 1
+
     def _stop_what_came(self) -> None:
         """A message that was being read when the cancel came is complete."""
         over = not self._segment_sent and self._asking is None and not self._decided

@@ -190,3 +190,8 @@ class Walking(State):
             return
         step.exceeded = True
         self._tell(serialize_error(refusal, self._session))
+        if not step.asked_rows and self._stop_statement():
+            # else it would run to its end for nobody; nothing goes up before that word is over
+            self._stops += 1
+            self._fences += 1
+            exchange.notes.append(("upstream", "told to stop"))

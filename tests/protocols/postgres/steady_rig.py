@@ -48,6 +48,7 @@ from agent.wire.events import (
     Judged,
     Recorded,
     RecordFailed,
+    SaidApart,
     TextClassified,
 )
 from agent.wire.relay import RelayContext
@@ -93,6 +94,7 @@ class Answers:
     verdict: Callable[[Operation], Verdict] = allow
     classify: Callable[[str], Classified | None] = class_of  # None: the test says when
     recorded: bool | None = True  # None: not yet; the test says when
+    apart: Callable[[bytes], object] | None = lambda _: None  # None: the test says when it is over
     options: PostgresOptions = field(default_factory=PostgresOptions)
     opened: Opened = field(default_factory=opened)
 
@@ -218,6 +220,9 @@ class Play:
                 self.paused = False
             case SendApart(_, _, data):
                 self.apart.append(data)
+                if self.answers.apart is not None:
+                    self.answers.apart(data)
+                    self._events.append(SaidApart())
             case StopTaken():
                 self.stopped += 1
             case Finish(reason):
@@ -241,6 +246,13 @@ class Play:
 
 def ready_session(path: Path, user: str = "postgres", **parameters: str) -> socket.socket:
     """Return a session at a server's Unix socket, at its first ReadyForQuery."""
+    return keyed_session(path, user, **parameters)[0]
+
+
+def keyed_session(
+    path: Path, user: str = "postgres", **parameters: str
+) -> tuple[socket.socket, tuple[bytes, bytes]]:
+    """Return a session as ready_session does, and its process id and cancel key."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.connect(str(path))
     asked = {"user": user, "database": "orders", "client_encoding": "UTF8", **parameters}
@@ -250,7 +262,16 @@ def ready_session(path: Path, user: str = "postgres", **parameters: str) -> sock
         piece = sock.recv(READ_BYTES)
         assert piece, data
         data += piece
-    return sock
+    (key,) = [payload for kind, payload in messages_of(data) if kind == ord("K")]
+    return sock, (key[:4], key[4:])
+
+
+def say_apart(path: Path, data: bytes) -> None:
+    """Say something to the server on a connection of its own, and wait for its end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(str(path))
+        sock.sendall(data)
+        assert sock.recv(READ_BYTES) == b""
 
 
 def ends(data: bytes) -> int:

@@ -1,13 +1,16 @@
 """Row limits, in order and undone on both sides; bounds on what is held."""
 
+import dataclasses
+
 import pytest
 
 from agent.model.ids import RuleId
 from agent.model.reason import Reason
 from agent.model.sql import Effect
 from agent.model.verdict import Allow
-from agent.protocols.postgres.messages import message
+from agent.protocols.postgres.messages import cancel_request, message
 from agent.protocols.postgres.refusing import FAILING_PARSE_WIRE, FAILING_QUERY_WIRE
+from agent.wire.events import SaidApart
 from tests.protocols.postgres.steady_rig import (
     DONE,
     FLUSH,
@@ -19,6 +22,7 @@ from tests.protocols.postgres.steady_rig import (
     copy_data,
     describe,
     execute,
+    opened,
     parse,
     query,
     whole,
@@ -121,6 +125,76 @@ def test_copy_out_is_limited_as_rows_are() -> None:
     play.loop(query("COPY t TO STDOUT"))
     play.server(COPY_OUT + 3 * copy_data(b"1\n") + DONE + tag("COPY 3") + ready())
     assert kinds(play.take_down()) in {"HdEZ", "HdE"}
+
+
+KEY = (b"\0\0\1\2", b"abcd")
+
+
+def stopping(most: int) -> Play:
+    """Allow so many rows of a server that can be told to stop; the test says when it was."""
+    answers = limited(most)
+    return Play(dataclasses.replace(answers, opened=opened(backend=KEY), apart=None))
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("status", [b"I", b"T"])
+def test_past_the_limit_the_server_is_told_to_stop(status: bytes, *, late: bool) -> None:
+    """A long result ends upstream too, and what is behind it waits until that word is over.
+
+    late: the server was done before it heard it.
+    """
+    play = stopping(2)
+    if status == b"T":
+        in_transaction(play)
+    play.loop(query("SELECT a FROM t") + query("SELECT b FROM t"))
+    play.take_up()
+    play.server(ROWS + 5 * row())
+    assert play.apart == [cancel_request(*KEY)]
+    assert kinds(play.down) == "TDDE"
+    if late:
+        play.server(row() + tag("SELECT 6") + ready(status))
+        failing = FAILING_QUERY_WIRE if status == b"T" else b""
+        assert play.take_up() == failing
+        if failing:
+            play.server(error("42601") + ready(b"E"))
+    else:
+        play.server(row() + error("57014") + ready(b"E" if status == b"T" else b"I"))
+        assert play.take_up() == b""
+    assert kinds(play.down) == "TDDEZ"
+    play.give(SaidApart())
+    assert play.take_up() == query("SELECT b FROM t")
+    assert play.outcomes[-1].status == "54000"
+    assert ("upstream", "told to stop") in play.outcomes[-1].attributes
+    play.check()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_past_the_limit_a_copy_of_a_pipeline_is_stopped(*, late: bool) -> None:
+    """Its Sync waits for the word, so that no commit is hit by it."""
+    play = stopping(1)
+    play.loop(whole("COPY t TO STDOUT") + SYNC + query("SELECT 1"))
+    assert kinds(play.take_up()) == "PBDEH"
+    play.server(PARSED + BOUND + NO_DATA + COPY_OUT + 3 * copy_data(b"1\n"))
+    assert play.apart == [cancel_request(*KEY)]
+    if late:
+        play.server(DONE + tag("COPY 3"))
+        assert play.take_up() == FAILING_PARSE_WIRE
+        play.server(error("42601"))
+    else:
+        play.server(error("57014"))
+    assert play.take_up() == b""
+    play.give(SaidApart())
+    assert play.take_up() == SYNC + query("SELECT 1")
+    play.server(ready())
+    assert kinds(play.down) == "12nHdEZ"
+
+
+def test_an_execute_past_its_limit_needs_no_word() -> None:
+    """The server rests where we asked it to."""
+    play = stopping(2)
+    play.loop(whole("SELECT a FROM t") + SYNC)
+    play.server(PARSED + BOUND + ROWS + 3 * row() + SUSPENDED + ready())
+    assert play.apart == []
 
 
 # bounds

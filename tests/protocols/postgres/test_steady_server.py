@@ -32,9 +32,13 @@ from tests.protocols.postgres.steady_rig import (
     describe,
     direct,
     execute,
+    keyed_session,
+    messages_of,
+    opened,
     parse,
     query,
     ready_session,
+    say_apart,
     whole,
 )
 from tests.servers.certificates import Authority
@@ -220,3 +224,35 @@ def test_a_row_limit_leaves_both_sides_in_agreement(server: Path) -> None:
     assert states == [b"I", b"I", b"I", b"T", b"E", b"E", b"E", b"I", b"I", b"I"]
     assert message(b"D", b"\0\1\0\0\0\x010") in got  # the write was undone
     assert [o.status for o in wire.play.outcomes].count("54000") == 3
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        query("SELECT generate_series(1, 1000000000)"),
+        query("COPY (SELECT generate_series(1, 1000000000)) TO STDOUT"),
+        whole("COPY (SELECT generate_series(1, 1000000000)) TO STDOUT") + SYNC,
+        query("SELECT 1 FROM generate_series(1, 8)"),  # it is over before the word comes
+    ],
+)
+def test_what_is_past_its_limit_ends_upstream_too(server: Path, endless: bytes) -> None:
+    """Again and again: the server stops, and what follows is never hit by the word."""
+    from agent.model.ids import RuleId
+    from agent.model.verdict import Allow
+
+    sock, key = keyed_session(server)
+    answers = Answers(
+        verdict=lambda _: Allow(RuleId("loop/0"), max_rows=3),
+        apart=lambda data: say_apart(server, data),
+        opened=opened(backend=key),
+    )
+    with sock:
+        wire = Wire(sock, answers)
+        ends = 0
+        for _ in range(20):
+            got = wire.run([(endless + query("SELECT 2"), ends + 2)])
+            ends += 2
+            told = [chr(kind) for kind, _ in messages_of(got) if kind not in b"GHTDd12ncs"]
+            assert told[-4:] == ["E", "Z", "C", "Z"], told
+        assert wire.play.apart
+        wire.play.check()
