@@ -17,17 +17,22 @@ def state_dir() -> Path:
     return directory
 
 
+def path(instance: str) -> Path:
+    """Return the file that is this instance's claim; its daemon locks it. Raises OSError."""
+    return state_dir() / f"instance-{instance}"
+
+
 def claim(instance: str) -> None:
     """Say that this instance needs the settings. Raises OSError."""
-    (state_dir() / f"instance-{instance}").touch(mode=0o600)
+    path(instance).touch(mode=0o600)
 
 
 def release(instance: str) -> bool:
     """Take the claim back; return whether no other is left. Raises OSError."""
-    (state_dir() / f"instance-{instance}").unlink(missing_ok=True)
+    path(instance).unlink(missing_ok=True)
     return not claimed()
 
 
 def claimed() -> set[str]:
     """Return the instances that have a claim. Raises OSError."""
-    return {path.name.removeprefix("instance-") for path in state_dir().glob("instance-*")}
+    return {each.name.removeprefix("instance-") for each in state_dir().glob("instance-*")}

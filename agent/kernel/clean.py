@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.kernel import claims, nft, objects, routes, sysctls
+from agent.kernel import claims, nft, objects, routes, sole, sysctls
 from agent.kernel.cgroups import CgroupTree
 from agent.kernel.config import PlaneConfig
 from agent.kernel.maps import Maps
@@ -56,8 +56,9 @@ def clean(config: PlaneConfig) -> Cleaned:
         networks = (config.synthetic4, config.synthetic6)
         withdrawn = sum(routes.withdraw(ipaddress.ip_network(one)) for one in networks)
     restored = alone and sysctls.restore()
-    if config.pin_dir.is_dir():
-        config.pin_dir.rmdir()
+    for directory in (sole.lock_dir(config.pin_dir), config.pin_dir):
+        if directory.is_dir():
+            directory.rmdir()
     return Cleaned(pins, table, withdrawn, restored, cgroups, left)
 
 

@@ -21,6 +21,7 @@ from agent import __version__
 from agent.config.daemon import DEFAULT_PATH, ConfigError, Daemon, load
 from agent.ipc.endpoint import Endpoint, PeerGone
 from agent.ipc.messages import Alarm, Listeners, Message, RunEmptied
+from agent.kernel import sole
 from agent.kernel.config import PlaneConfig
 from agent.kernel.errors import PlaneError
 from agent.kernel.events import CgroupWithoutTag, Denied, Emptied, KernelEvent, TagWithoutCgroup
@@ -56,9 +57,9 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if os.geteuid() != 0:
             raise ConfigError("loopwardend needs root: it loads BPF programs (try sudo)")
-        lock = prepare_directories(config)
+        locks = (prepare_directories(config), *sole.hold(plane_config(config)))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_Daemon(config, arguments.config.resolve()).serve(lock))
+            return runner.run(_Daemon(config, arguments.config.resolve()).serve(locks))
     except (ConfigError, LookupError, OSError, PlaneError, TimeoutError) as error:
         sys.stderr.write(f"loopwardend: {error}\n")
         return 2
@@ -68,7 +69,7 @@ def prepare_directories(config: Daemon) -> int:
     """Make the state and run directories with their owners; return the locked descriptor.
 
     Raises:
-        ConfigError: another daemon of this instance runs.
+        ConfigError: another daemon uses the state directory.
         LookupError: a user of [users] does not exist.
         OSError: a directory can't be made.
     """
@@ -114,8 +115,8 @@ class _Daemon:
             on_fault=self._fail,
         )
 
-    async def serve(self, lock: int) -> int:
-        """Run until SIGTERM or SIGINT."""
+    async def serve(self, locks: tuple[int, ...]) -> int:
+        """Run until SIGTERM or SIGINT; the locks are let go at the end."""
         event_loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             event_loop.add_signal_handler(number, self._stop.set)
@@ -131,7 +132,8 @@ class _Daemon:
             await self._supervisor.drain(self._config.drain_s)
             event_loop.remove_reader(self._plane.events_fd)
             self._plane.close()
-            os.close(lock)
+            for lock in locks:
+                os.close(lock)
         return self._code
 
     async def _watch(self) -> None:
