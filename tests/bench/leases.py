@@ -69,21 +69,23 @@ class Rig:
         with ThreadPoolExecutor(MANY_AT_ONCE) as pool:
             sleeps = [f"select pg_sleep({SLEEP_S + number})" for number in range(count)]
             runs = list(pool.map(self.psql, sleeps))
-        ports = self._ports(count)
+        ports = self._ports(runs)
         try:
             return [self._end(run, ports[SLEEP_S + at]) for at, run in enumerate(runs)]
         finally:
             for run in runs:
-                run.process.wait(PATIENCE_S)
+                run.process.communicate(timeout=PATIENCE_S)
 
-    def _ports(self, count: int) -> dict[int, int]:
+    def _ports(self, runs: list[LightRun]) -> dict[int, int]:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             rows = self.made.site.server.ask(WORKING)
-            if len(rows) == count:
+            if len(rows) == len(runs):
                 return {int(row[0]): int(row[1]) for row in rows}
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(rows)} of {count} runs are at work")
+            failed = [found for run in runs if (found := run.failure())]
+            if failed or time.monotonic() > deadline:
+                log = self.host.log.read_text()[-4_000:]
+                raise RuntimeError(f"{len(rows)} runs are at work; {failed}\n{log}")
             time.sleep(0.05)
 
     def _end(self, run: LightRun, port: int) -> Times:
@@ -173,7 +175,8 @@ def many(rig: Rig, count: int) -> None:
         time.sleep(max(0.0, number * MANY_IN_S / count - (time.monotonic() - began)))
         run = rig.psql("select count(*) from orders")
         starts.append(time.monotonic() - began)
-        return run.process.wait(PATIENCE_S)
+        run.process.communicate(timeout=PATIENCE_S)
+        return run.process.returncode
 
     with ThreadPoolExecutor(MANY_AT_ONCE) as pool:
         failed = sum(map(bool, pool.map(one, range(count))))

@@ -23,12 +23,20 @@ class LightRun:
     run_id: str
     process: "subprocess.Popen[bytes]"
 
+    def failure(self) -> str:
+        """Return what a run that ended by itself said, "" for one that goes on."""
+        if self.process.poll() is None or self.process.stderr is None:
+            return ""
+        return f"run {self.run_id} ended with {self.process.returncode}: " + (
+            self.process.stderr.read().decode("utf-8", "replace").strip()
+        )
+
 
 def start_run(host: Host, loop: str, command: list[str]) -> LightRun:
     """Start a run as `loopwarden run` does, but for the files that it is to trust."""
     process = subprocess.Popen(
         host.inside("user", ["/bin/sh", "-c", WAITING, "sh", *DROP, *command]),
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         env=host.loop_environment(), cwd="/",
     )  # fmt: skip
     assert process.stdin is not None
