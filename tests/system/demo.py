@@ -20,10 +20,10 @@ from types import FrameType
 
 from tests.servers.certificates import Authority
 from tests.servers.netns import far_host
-from tests.servers.nginx import nginx_api
+from tests.servers.nginx import Api, nginx_api
 from tests.servers.openbao import Refused, lasting_openbao
-from tests.servers.openbao_setup import set_up
-from tests.servers.postgres import ADMIN_PASSWORD, postgres_server
+from tests.servers.openbao_setup import Vault, set_up
+from tests.servers.postgres import ADMIN_PASSWORD, Postgres, postgres_server
 from tests.system import demo_database as database
 from tests.system import demo_vault as vault
 from tests.system.demo_parts import Collector, collector, sweep
@@ -123,7 +123,6 @@ def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
     host = Host(INSTANCE, folder, proxy_port=25601, mark_prefix=0x5DE)
     stack.callback(host.remove)
     folder.chmod(0o755)
-    token = secrets.token_urlsafe(24)
     authority = Authority("demo API CA")
     ca = folder / "api-ca.pem"
     ca.write_text(authority.pem)
@@ -131,15 +130,42 @@ def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
         central = stack.enter_context(collector(folder))
     with screen.step("This host enrolled: a join token became a certificate for mutual TLS"):
         central.enroll("demo-host", folder / "identity")
+    api, server, bao = _far_side(screen, stack, folder / "api", authority)
+    with screen.step("Daemon: kernel, broker, proxy and reporter, each with its own user"):
+        host.collector_address = central.address
+        host.identity_dir = str(folder / "identity")
+        write_secret(folder / "token", api.token)
+        write_secret(folder / "admin", ADMIN_PASSWORD)
+        write_secret(folder / "secret-id", bao.secret_id())
+        host.prepare(
+            POLICY.format(
+                name=NAME,
+                address=api.address,
+                ca=ca,
+                token=folder / "token",
+                loop=LOOP,
+                database=database.target(server, ca, folder / "admin")
+                + vault.target(server, bao, ca, folder / "secret-id"),
+                rules=database.RULES + vault.RULES,
+            )
+        )
+        host.start()
+    return Stage(screen, host, api, server, bao, central, ca)
+
+
+def _far_side(
+    screen: Screen, stack: contextlib.ExitStack, folder: Path, authority: Authority
+) -> tuple[Api, Postgres, Vault]:
+    """Start the servers, on one far host."""
     with screen.step("API on a host of its own: nginx, wants a bearer token"):
         far = stack.enter_context(far_host())
-        (folder / "api").mkdir()
+        folder.mkdir()
         api = stack.enter_context(
             nginx_api(
-                folder / "api",
+                folder,
                 authority,
                 name=NAME,
-                token=token,
+                token=secrets.token_urlsafe(24),
                 address=far.address4,
                 ports=(443, 80),
                 inside=far.inside,
@@ -161,26 +187,7 @@ def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
             lasting_openbao(authority, address=far.address4, inside=far.inside)
         )
         made = set_up(bao, server)
-    with screen.step("Daemon: kernel, broker, proxy and reporter, each with its own user"):
-        host.collector_address = central.address
-        host.identity_dir = str(folder / "identity")
-        write_secret(folder / "token", token)
-        write_secret(folder / "admin", ADMIN_PASSWORD)
-        write_secret(folder / "secret-id", made.secret_id())
-        host.prepare(
-            POLICY.format(
-                name=NAME,
-                address=far.address4,
-                ca=ca,
-                token=folder / "token",
-                loop=LOOP,
-                database=database.target(server, ca, folder / "admin")
-                + vault.target(server, made, ca, folder / "secret-id"),
-                rules=database.RULES + vault.RULES,
-            )
-        )
-        host.start()
-    return Stage(screen, host, api, server, made, central, ca)
+    return api, server, made
 
 
 def _logged(stage: Stage, prefix: str) -> int:
