@@ -48,12 +48,16 @@ class Authority:
         """The authority's certificate."""
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
-    def sign(self, name: str, public_key: ec.EllipticCurvePublicKey, *, days: int = 1) -> bytes:
-        """Return a leaf for one name or address and this authority's certificate, PEM."""
-        try:
-            subject: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
-        except ValueError:
-            subject = x509.DNSName(name)
+    def sign(
+        self,
+        name: str,
+        public_key: ec.EllipticCurvePublicKey,
+        *,
+        days: int = 1,
+        also: tuple[str, ...] = (),
+    ) -> bytes:
+        """Return a leaf for names or addresses and this authority's certificate, PEM."""
+        subjects = [_subject(one) for one in (name, *also)]
         until = dt.datetime.now(dt.UTC) + days * DAY
         leaf = (
             x509.CertificateBuilder()
@@ -63,7 +67,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(until - 2 * DAY)
             .not_valid_after(until)
-            .add_extension(x509.SubjectAlternativeName([subject]), critical=True)
+            .add_extension(x509.SubjectAlternativeName(subjects), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -75,10 +79,10 @@ class Authority:
         )
         return leaf.public_bytes(serialization.Encoding.PEM) + self.pem.encode()
 
-    def identity(self, name: str, *, days: int = 1) -> Identity:
+    def identity(self, name: str, *, days: int = 1, also: tuple[str, ...] = ()) -> Identity:
         """Return a server's identity for a name; days below 1 make it an expired one."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return Identity(self.sign(name, key.public_key(), days=days), _pem(key))
+        return Identity(self.sign(name, key.public_key(), days=days, also=also), _pem(key))
 
     def client(self, name: str) -> Identity:
         """Return a client's identity: its name is the subject's common name."""
@@ -98,6 +102,13 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         return Identity(leaf.public_bytes(serialization.Encoding.PEM), _pem(key))
+
+
+def _subject(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

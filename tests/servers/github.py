@@ -1,6 +1,11 @@
 """GitHub's part of an app's installation: what its REST API answered, and tokens that die.
 
-The bodies have the fields of real answers (API version 2022-11-28), and their size.
+The bodies have the fields of real answers (API version 2022-11-28), and their size. It does what
+these pages of docs.github.com say: "Generating a JSON Web Token for a GitHub App" (RS256, iat in
+the past, exp within ten minutes), "Create an installation access token for an app" (narrowed, or
+422; an hour), "Revoke an installation access token" (204, and 401 from then on), "List
+repositories accessible to the app installation", "Getting started with the REST API" (403 without
+User-Agent).
 """
 
 import contextlib
@@ -15,7 +20,7 @@ from pathlib import Path
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.servers.https import Answer, Asked, Https, https_server
+from tests.servers.https import HERE, Answer, Asked, Https, Where, https_server
 
 CANARY = "c4n4ry"
 BAD = {
@@ -126,9 +131,11 @@ def _repository(name: str) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def github_server(folder: Path, public_key: rsa.RSAPublicKey) -> Iterator[GitHub]:
+def github_server(
+    folder: Path, public_key: rsa.RSAPublicKey, where: Where = HERE
+) -> Iterator[GitHub]:
     """Run one until the test is done."""
     github = GitHub(public_key)
-    with https_server(github.respond, folder) as https:
+    with https_server(github.respond, folder, where) as https:
         github.https = https
         yield github

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.servers.certificates import Authority
+from tests.servers.netns import Namespace, listening
 from tests.servers.scripted import server_context
 
 
@@ -32,6 +33,19 @@ class Answer:
 
 
 Respond = Callable[[Asked], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where it listens (port 0: any), whose certificate it has beside its address's."""
+
+    address: str = "127.0.0.1"
+    port: int = 0
+    inside: Namespace | None = None
+    names: tuple[str, ...] = ()
+
+
+HERE = Where()
 
 
 @dataclass(eq=False)
@@ -65,9 +79,11 @@ FAULTS = {
 
 
 @contextlib.contextmanager
-def https_server(respond: Respond, folder: Path) -> Iterator[Https]:
-    """Run it on 127.0.0.1 until the test is done; its CA's file is in the folder."""
-    authority = Authority()
+def https_server(
+    respond: Respond, folder: Path, where: Where = HERE, authority: Authority | None = None
+) -> Iterator[Https]:
+    """Run it until the test is done; its CA's file is in the folder."""
+    authority = authority or Authority()
     ca = folder / "https-ca.pem"
     ca.write_text(authority.pem, encoding="ascii")
 
@@ -105,14 +121,12 @@ def https_server(respond: Respond, folder: Path) -> Iterator[Https]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
             """Nothing is printed."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
-    server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    context = server_context(authority.identity("127.0.0.1"))
+    server = _listening(where, Answering)
+    context = server_context(authority.identity(where.address, also=where.names))
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
-    state = Https(f"https://127.0.0.1:{server.server_address[1]}", str(ca))
+    state = Https(f"https://{where.address}:{server.server_address[1]}", str(ca))
     thread = threading.Thread(target=lambda: server.serve_forever(0.05), daemon=True)
     thread.start()
     try:
@@ -122,6 +136,21 @@ def https_server(respond: Respond, folder: Path) -> Iterator[Https]:
         server.shutdown()
         server.server_close()
         thread.join(10)
+
+
+def _listening(
+    where: Where, answering: type[http.server.BaseHTTPRequestHandler]
+) -> http.server.ThreadingHTTPServer:
+    server = http.server.ThreadingHTTPServer(("", 0), answering, bind_and_activate=False)
+    server.socket.close()
+    place = (where.address, where.port)
+    server.socket = (
+        where.inside.call(lambda: listening(*place)) if where.inside else listening(*place)
+    )
+    server.server_address = server.socket.getsockname()
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    return server
 
 
 def private_key_pem(key: object, file: Path | None = None) -> str:

@@ -1,4 +1,10 @@
-"""The part of a Kubernetes API server that makes tokens: bound to objects, and checked by them."""
+"""The part of a Kubernetes API server that makes tokens: bound to objects, and checked by them.
+
+It does what these pages of kubernetes.io say: "TokenRequest" and "TokenReview" of the API reference
+(v1), "Managing Service Accounts" (a bound token is refused once its object is gone, by uid; ten
+minutes at least), "API Concepts" (dry run of a deletion, Status). A real server remembers a token
+that it took for some 10 s more (its token cache); this one does not.
+"""
 
 import contextlib
 import datetime as dt
@@ -10,13 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.servers.https import Answer, Asked, Https, https_server
+from tests.servers.https import HERE, Answer, Asked, Https, Where, https_server
 
 CANARY = "c4n4ry"
 NAMESPACE, ACCOUNT = "jobs", "report-reader"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 TOKEN = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}/token"
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+TOKEN_REVIEW = "/apis/authentication.k8s.io/v1/tokenreviews"
+REVIEWER = "own-token-of-an-application"  # an account that may create TokenReviews
 _DNS = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
@@ -51,6 +59,8 @@ class Cluster:
     def respond(self, asked: Asked) -> Answer:
         """Answer a request."""
         path, _, query = asked.path.partition("?")
+        if (asked.method, path) == ("POST", TOKEN_REVIEW):
+            return self._reviewed(asked)
         if asked.headers.get("authorization") != f"Bearer {self.own}":
             return _status(401, "Unauthorized")
         content = json.loads(asked.body or b"{}")
@@ -69,6 +79,20 @@ class Cluster:
             case "DELETE", _:
                 return self._delete(path.rpartition("/")[2], "dryRun=All" in query)
         return _status(405, "MethodNotAllowed")
+
+    def _reviewed(self, asked: Asked) -> Answer:
+        """Say whose a token is, and for which of the audiences that are asked about."""
+        if asked.headers.get("authorization") != f"Bearer {REVIEWER}":
+            return _status(401, "Unauthorized")
+        spec = json.loads(asked.body)["spec"]
+        bound = self.tokens.get(spec["token"])
+        audiences = [] if bound is None else [a for a in spec["audiences"] if a in bound.audiences]
+        if not self.alive(spec["token"]) or not audiences:
+            status: dict[str, object] = {"authenticated": False, "error": "invalid bearer token"}
+        else:
+            user = {"username": f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"}
+            status = {"authenticated": True, "user": user, "audiences": audiences}
+        return Answer(201, {"kind": "TokenReview", "status": status})
 
     def _review(self, attributes: dict[str, str]) -> Answer:
         what = attributes.get("subresource") or attributes["resource"]
@@ -120,9 +144,9 @@ def _status(code: int, reason: str) -> Answer:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
+def cluster(folder: Path, where: Where = HERE) -> Iterator[Cluster]:
     """Run one until the test is done."""
     found = Cluster()
-    with https_server(found.respond, folder) as https:
+    with https_server(found.respond, folder, where) as https:
         found.https = https
         yield found

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote_plus
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.servers.https import Answer, Asked, Https, https_server
+from tests.servers.https import HERE, Answer, Asked, Https, Where, https_server
 from tests.servers.issuer import Issuer
 
 CANARY = "c4n4ry"
@@ -42,6 +42,7 @@ class OAuth:
     # algorithm and key of an issuer that it trusts, by the issuer's URL
     trusted: dict[str, tuple[str, Any]] = field(default_factory=dict)
     exchanged: list[str] = field(default_factory=list)  # whose tokens it took: their sub
+    subjects: dict[str, str] = field(default_factory=dict)  # whom each of its tokens is for
     asked: list[tuple[str, str]] = field(default_factory=list)  # path, grant
     expires_in: object = 3_600
     token_type: str = "Bearer"
@@ -76,11 +77,17 @@ class OAuth:
                 return self._token(form, many)
             case "/revoke" if not self.revokes:
                 return Answer(400, {"error": "unsupported_token_type"})
+            case "/revoke" | "/introspect" if not form.get("token"):
+                return Answer(400, {"error": "invalid_request"})
             case "/revoke":
                 self.tokens.pop(form["token"], None)
                 return Answer(200)
+            case "/introspect" if not self.alive(form["token"]):
+                return Answer(200, {"active": False})
             case "/introspect":
-                return Answer(200, {"active": self.alive(form["token"])})
+                end_s, kept = self.tokens[form["token"]]
+                found = {"active": True, "sub": self.subjects[form["token"]], "exp": int(end_s)}
+                return Answer(200, {**kept, **found})
         return Answer(404)
 
     def _knows(self, asked: Asked, form: dict[str, str]) -> bool:
@@ -138,6 +145,7 @@ class OAuth:
 
     def _token(self, form: dict[str, str], many: dict[str, list[str]]) -> Answer:
         more: dict[str, object] = {}
+        before = len(self.exchanged)
         match form.get("grant_type"):
             case "client_credentials":
                 pass
@@ -166,15 +174,18 @@ class OAuth:
             key: " ".join(many[key]) for key in ("scope", "audience", "resource") if key in many
         }
         self.tokens[token] = time.time() + life, kept
+        self.subjects[token] = (self.exchanged[before:] or [CLIENT])[0]
         if self.expires_in is not None:
             more["expires_in"] = self.expires_in
         return Answer(200, {"access_token": token, "token_type": self.token_type, **more})
 
 
 @contextlib.contextmanager
-def oauth_server(folder: Path, public_key: ec.EllipticCurvePublicKey) -> Iterator[OAuth]:
+def oauth_server(
+    folder: Path, public_key: ec.EllipticCurvePublicKey, where: Where = HERE
+) -> Iterator[OAuth]:
     """Run one until the test is done."""
     books = OAuth(public_key)
-    with https_server(books.respond, folder) as https:
+    with https_server(books.respond, folder, where) as https:
         books.https = https
         yield books
