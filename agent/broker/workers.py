@@ -25,6 +25,7 @@ from agent.ipc.messages import (
     TakeLease,
 )
 from agent.model.credential import (
+    AwsKeys,
     Basic,
     Bearer,
     ClientCertificate,
@@ -160,5 +161,8 @@ def _parts(credential: Credential) -> tuple[Shape, tuple[bytes, ...]]:
             return Shape.PASSWORD, (user.encode(), password.reveal())
         case ClientCertificate(user, chain_pem, key_pem):
             return Shape.CLIENT_CERTIFICATE, (user.encode(), chain_pem.encode(), key_pem.reveal())
+        case AwsKeys(key_id, secret, token):
+            last = b"" if token is None else token.reveal()
+            return Shape.AWS_KEYS, (key_id.reveal(), secret.reveal(), last)
         case _:
             assert_never(credential)

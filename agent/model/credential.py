@@ -15,6 +15,7 @@ class Shape(StrEnum):
     QUERY_PARAMETER = "query-parameter"
     PASSWORD = "password"  # noqa: S105 - the name of a shape
     CLIENT_CERTIFICATE = "client-certificate"
+    AWS_KEYS = "aws-keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,18 @@ class ClientCertificate:
     key_pem: Secret
 
 
+@dataclass(frozen=True, slots=True)
+class AwsKeys:
+    """Keys that sign requests to AWS (SigV4). None of the three ever goes downstream.
+
+    session_token: of temporary keys, None for long-lived ones.
+    """
+
+    access_key_id: Secret
+    secret_access_key: Secret
+    session_token: Secret | None
+
+
 type_of = {
     Shape.BEARER: Bearer,
     Shape.BASIC: Basic,
@@ -72,8 +85,9 @@ type_of = {
     Shape.QUERY_PARAMETER: QueryParameter,
     Shape.PASSWORD: Password,
     Shape.CLIENT_CERTIFICATE: ClientCertificate,
+    Shape.AWS_KEYS: AwsKeys,
 }
-Credential = Bearer | Basic | Header | QueryParameter | Password | ClientCertificate
+Credential = Bearer | Basic | Header | QueryParameter | Password | ClientCertificate | AwsKeys
 
 
 def secrets_of(credential: Credential) -> tuple[Secret, ...]:
@@ -87,3 +101,5 @@ def secrets_of(credential: Credential) -> tuple[Secret, ...]:
             return (value,)
         case ClientCertificate(_, _, key_pem):
             return (key_pem,)
+        case AwsKeys(key_id, secret, token):
+            return (key_id, secret) if token is None else (key_id, secret, token)

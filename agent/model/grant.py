@@ -36,6 +36,14 @@ class PostgresOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class AwsOptions:
+    """What requests to a target are signed for (SigV4's credential scope)."""
+
+    service: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A named upstream. One canonical form serves credential, policy, dial and record.
 
@@ -57,6 +65,7 @@ class Target:
     synthetic6: str
     shape: Shape | None  # None: no credential is injected
     postgres: PostgresOptions | None = None  # of protocol postgres: always there
+    aws: AwsOptions | None = None  # of shape aws-keys: always there
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def compile_target(target: TargetPolicy, synthetic: Synthetic) -> Target:
         synthetic6=synthetic6,
         shape=target.credential.shape if target.credential is not None else None,
         postgres=target.postgres,
+        aws=target.aws,
     )
 
 

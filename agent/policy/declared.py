@@ -26,6 +26,7 @@ class Kind:
     check: Callable[[str], object]
     most: int = 0  # items, when it is a list
     seconds: tuple[int, int] = (0, 0)  # the least and the most, when it is a duration
+    characters: int = CHARACTERS_MAX  # of one text
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,8 @@ def _check_list(kind: Kind, value: str) -> None:
 
 
 def _check_text(kind: Kind, value: str) -> None:
-    if not value or not value.isprintable() or len(value) > CHARACTERS_MAX:
-        raise ValueError(f"a printable text of 1 to {CHARACTERS_MAX} characters")
+    if not value or not value.isprintable() or len(value) > kind.characters:
+        raise ValueError(f"a printable text of 1 to {kind.characters} characters")
     kind.check(value)
 
 

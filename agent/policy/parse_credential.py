@@ -5,6 +5,7 @@ import re
 from agent.model.credential import Shape
 from agent.policy.declared import Declared, read_declared
 from agent.policy.document import Mapping, Node
+from agent.policy.parse_aws_sts import AWS_STS
 from agent.policy.parse_exec import EXEC
 from agent.policy.parse_github_app import GITHUB_APP
 from agent.policy.parse_kubernetes import KUBERNETES
@@ -17,12 +18,12 @@ from agent.policy.vault_words import VAULT_KEYS
 
 # protocol → the shapes that it takes; the first is the default where there is one
 ACCEPTS: dict[str, tuple[Shape, ...]] = {
-    "http": (Shape.BEARER, Shape.BASIC, Shape.HEADER, Shape.QUERY_PARAMETER),
+    "http": (Shape.BEARER, Shape.BASIC, Shape.HEADER, Shape.QUERY_PARAMETER, Shape.AWS_KEYS),
     "postgres": (Shape.PASSWORD, Shape.CLIENT_CERTIFICATE),
 }
 DEFAULT_SHAPE = {"postgres": Shape.PASSWORD}
 DECLARED: dict[str, Declared] = {
-    each.provider: each for each in (OAUTH2, GITHUB_APP, KUBERNETES, EXEC)
+    each.provider: each for each in (OAUTH2, GITHUB_APP, AWS_STS, KUBERNETES, EXEC)
 }
 # provider → its settings, and the shapes that it makes
 PROVIDERS: dict[str, tuple[str, ...]] = {
@@ -32,15 +33,16 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     **{name: tuple(declared.kinds) for name, declared in DECLARED.items()},
 }
 SHAPES: dict[str, frozenset[Shape]] = {
-    "static": frozenset(Shape) - {Shape.CLIENT_CERTIFICATE},
+    "static": frozenset(Shape) - {Shape.CLIENT_CERTIFICATE, Shape.AWS_KEYS},
     "postgres": frozenset({Shape.PASSWORD}),
-    "vault": frozenset(Shape),
+    "vault": frozenset(Shape) - {Shape.AWS_KEYS},
     "oauth2": frozenset({Shape.BEARER}),
     "github_app": frozenset({Shape.BEARER, Shape.BASIC}),
+    "aws_sts": frozenset({Shape.AWS_KEYS}),
     "kubernetes": frozenset({Shape.BEARER}),
     "exec": frozenset(Shape),
 }
-LATER_PROVIDERS = frozenset({"aws_sts", "mysql", "file"})
+LATER_PROVIDERS = frozenset({"mysql", "file"})
 COMMON_KEYS = ("provider", "shape", "name", "user", "ttl", "max_ttl")
 WITH_USER = frozenset({Shape.BASIC, Shape.PASSWORD, Shape.CLIENT_CERTIFICATE})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.6.2

@@ -14,6 +14,7 @@ from agent.policy.address import (
 )
 from agent.policy.document import Mapping, Node, Scalar
 from agent.policy.errors import Problem
+from agent.policy.parse_aws import read_aws
 from agent.policy.parse_credential import read_credential
 from agent.policy.parse_postgres import POSTGRES_KEYS, read_postgres
 from agent.policy.parse_role import Server
@@ -29,6 +30,7 @@ CA_PEM_BYTES_MAX = 24 << 10  # it crosses to the proxy in one frame, with the ru
 TARGET_KEYS = (
     "protocol", "address", "tls", "ca", "dial", "allow_cleartext", "durability", "credential",
 )  # fmt: skip
+HTTP_KEYS = ("aws",)
 
 
 def read_target(
@@ -40,7 +42,7 @@ def read_target(
 ) -> TargetPolicy:
     """Return a target; what is wrong is added to problems."""
     protocol = _protocol_of(node)
-    more = POSTGRES_KEYS if protocol == POSTGRES else ()
+    more = POSTGRES_KEYS if protocol == POSTGRES else HTTP_KEYS
     fields = Fields(node, f"target {name!r}", (*TARGET_KEYS, *more), problems)
     protocol = fields.required("protocol", _protocol, HTTP)
     is_postgres = protocol == POSTGRES
@@ -81,6 +83,7 @@ def read_target(
         Durability(durability),
         credential,
         postgres,
+        None if is_postgres else read_aws(fields, problems, credential),
     )
 
 

@@ -28,7 +28,7 @@ from agent.proxy.secure import (
 from agent.proxy.services import Services
 from agent.proxy.session import Session
 from agent.proxy.upstream import is_literal
-from agent.runtime.clock import fresh_ulid
+from agent.runtime.clock import fresh_ulid, unix_ms
 from agent.wire.clienthello import ClientHello, NeedMore
 from agent.wire.detect import ClearHttp, Unknown, detect
 from agent.wire.relay import ProtocolSpec, RelayContext
@@ -249,6 +249,7 @@ class Greeting(asyncio.Protocol):
             new_operation_id,
             os.urandom,
             self._answer.run_key,
+            unix_ms,
         )
         driver = Driver(self._services, self.session, spec.relay(context), channel, spec.alpn)
         self._services.sessions.replace(self, driver)

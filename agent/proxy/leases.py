@@ -5,6 +5,7 @@ from typing import assert_never
 from agent.ipc.endpoint import PeerGone, RequestFailed
 from agent.ipc.messages import LeaseTaken, TakeLease
 from agent.model.credential import (
+    AwsKeys,
     Basic,
     Bearer,
     ClientCertificate,
@@ -22,7 +23,7 @@ from agent.proxy.session import Session
 from agent.wire.events import LeaseRefused
 
 LEASE_TIMEOUT_S = 30.0
-PARTS = {Shape.BEARER: 1, Shape.CLIENT_CERTIFICATE: 3}  # others have two
+PARTS = {Shape.BEARER: 1, Shape.CLIENT_CERTIFICATE: 3, Shape.AWS_KEYS: 3}  # others have two
 
 
 def credential_of(shape: Shape, parts: tuple[bytes, ...]) -> Credential:
@@ -47,6 +48,9 @@ def credential_of(shape: Shape, parts: tuple[bytes, ...]) -> Credential:
             return Password(parts[0].decode(), secret)
         case Shape.CLIENT_CERTIFICATE:
             return ClientCertificate(parts[0].decode(), parts[1].decode(), secret)
+        case Shape.AWS_KEYS:
+            token = secret if parts[2] else None
+            return AwsKeys(Secret(parts[0]), Secret(parts[1]), token)
         case _:
             assert_never(shape)
 

@@ -23,6 +23,11 @@ def no_random(count: int) -> bytes:
     raise AssertionError(f"nobody gave a source for {count} random bytes")
 
 
+def no_clock() -> int:
+    """Refuse: a relay that has to know the time of day is given a clock."""
+    raise AssertionError("nobody gave a clock")
+
+
 @dataclass(frozen=True, slots=True)
 class RelayContext:
     """What a relay is born with."""
@@ -32,6 +37,7 @@ class RelayContext:
     new_operation_id: Callable[[], OperationId]
     random: Callable[[int], bytes] = no_random  # so many unpredictable bytes
     run_key: bytes = b""  # 32 bytes, the same for all sessions of this run at this target
+    unix_ms: Callable[[], int] = no_clock  # for signatures, which name their moment
 
 
 class Relay(Protocol):

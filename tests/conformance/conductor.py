@@ -60,6 +60,7 @@ CANARY = b"canary-0d4f1b7e9a26c853"
 NS_PER_S = 1_000_000_000
 READ_BYTES = 64 * 1024
 RUN_KEY = bytes(range(32))
+UNIX_MS = 1_800_000_000_000
 RULE = RuleId("loop/0")
 OWN_SESSION = RuleId("own-session")  # what no rule decides: it belongs to an allowed session
 
@@ -159,7 +160,8 @@ class Conductor:
         self._drawn = 0
         self._classify = world.classify or spec.classify or (lambda _: unknown("no classifier"))
         context = RelayContext(
-            SessionId("S" * 26), world.target, self._new_id, self._random, world.run_key
+            SessionId("S" * 26), world.target, self._new_id, self._random, world.run_key,
+            lambda: UNIX_MS,
         )
         self.relay = spec.relay(context)
         self.give(Started(world.tls_name))

@@ -1,6 +1,7 @@
 """What programs print: our own form, and Kubernetes' ExecCredential.
 
-Ours: one JSON object with `token`, or `user` and `password`, or `certificate` and `key` (PEM);
+Ours: one JSON object with `token`, or `user` and `password`, or `certificate` and `key` (PEM), or
+`access_key_id`, `secret_access_key` and `session_token` (AWS' credential_process form is read too);
 `expires_at` (RFC 3339) or `expires_in` (seconds), neither for what does not expire; `handle`, what
 `revoke_command` is told besides the lease.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from agent.credentials.replies import END_MS_MAX, moment_ms
 from agent.credentials.spec import CredentialError, Wanted
 from agent.model.credential import (
+    AwsKeys,
     Basic,
     Bearer,
     ClientCertificate,
@@ -27,8 +29,10 @@ from agent.model.secret import Secret
 OWN_HANDLE_CHARACTERS_MAX = 512
 WHO = "the program"
 _KEYS = frozenset(
-    {"token", "user", "password", "certificate", "key", "expires_at", "expires_in", "handle"}
-)
+    {"token", "user", "password", "certificate", "key", "expires_at", "expires_in", "handle",
+     "access_key_id", "secret_access_key", "session_token"}
+)  # fmt: skip
+_IN_FIELDS = frozenset({"token", "access_key_id", "session_token"})
 _FIELD_VALUE = re.compile(r"[!-~](?:[ -~\t]*[!-~])?")
 
 
@@ -56,7 +60,7 @@ def read_printed(secret: Secret, wanted: Wanted, now_ms: int) -> Printed:
     if found.get("kind") == "ExecCredential":
         found = _exec_credential(found)
     if "AccessKeyId" in found:
-        raise CredentialError(f"{WHO} prints AWS keys: no target takes them from provider exec")
+        found = _process_credential(found)
     unknown = sorted(set(found) - _KEYS)
     if unknown:
         raise CredentialError(f"{WHO} prints keys that are not known")
@@ -79,6 +83,19 @@ def _exec_credential(found: dict[str, object]) -> dict[str, object]:
     return {ours: status[theirs] for theirs, ours in names.items() if theirs in status}
 
 
+def _process_credential(found: dict[str, object]) -> dict[str, object]:
+    """Read AWS' credential_process form (AWS CLI user guide, "external process")."""
+    names = {
+        "AccessKeyId": "access_key_id",
+        "SecretAccessKey": "secret_access_key",
+        "SessionToken": "session_token",
+        "Expiration": "expires_at",
+    }
+    if found.get("Version") != 1 or set(found) - set(names) - {"Version"}:
+        raise CredentialError(f"{WHO} prints AWS keys of a form that is not Version 1")
+    return {ours: found[theirs] for theirs, ours in names.items() if theirs in found}
+
+
 def _shaped(found: dict[str, object], wanted: Wanted) -> Credential:
     match wanted.shape:
         case Shape.BEARER:
@@ -99,14 +116,18 @@ def _shaped(found: dict[str, object], wanted: Wanted) -> Credential:
             if not isinstance(key, str) or "PRIVATE KEY" not in key:
                 raise CredentialError(f"{WHO} prints no key (PEM)")
             return ClientCertificate(wanted.user, chain, Secret(key.encode()))
+        case Shape.AWS_KEYS:
+            key_id, secret = (_value(found, key) for key in ("access_key_id", "secret_access_key"))
+            given = found.get("session_token") is not None
+            return AwsKeys(key_id, secret, _value(found, "session_token") if given else None)
 
 
 def _value(found: dict[str, object], key: str) -> Secret:
     value = found.get(key)
     if not isinstance(value, str) or not value:
         raise CredentialError(f"{WHO} prints no {key}, which the target's shape needs")
-    if key == "token" and not _FIELD_VALUE.fullmatch(value):
-        raise CredentialError(f"{WHO} prints a token that no HTTP field may carry")
+    if key in _IN_FIELDS and not _FIELD_VALUE.fullmatch(value):
+        raise CredentialError(f"{WHO} prints a {key} that no HTTP field may carry")
     return Secret(value.encode())
 
 

@@ -4,7 +4,8 @@ from agent.credentials.spec import ProviderSpec
 from agent.credentials.static.provider import SETTINGS, StaticProvider
 from agent.model.credential import Shape
 
-SHAPES = frozenset(Shape) - {Shape.CLIENT_CERTIFICATE}  # which is a chain and a key, not one secret
+# without those that are more than one secret
+SHAPES = frozenset(Shape) - {Shape.CLIENT_CERTIFICATE, Shape.AWS_KEYS}
 SPEC = ProviderSpec(
     name="static", shapes=SHAPES, settings=SETTINGS, make=StaticProvider, revocable=False
 )

@@ -50,6 +50,8 @@ def shaped(settings: VaultSettings, wanted: Wanted, data: Mapping[str, Any]) -> 
                 "".join(f"{pem.strip()}\n" for pem in chain),
                 _secret(data, "private_key"),
             )
+        case Shape.AWS_KEYS:
+            raise CredentialError("provider vault makes no AWS keys: see provider aws_sts")
 
 
 def _user(settings: VaultSettings, wanted: Wanted, data: Mapping[str, Any]) -> str:

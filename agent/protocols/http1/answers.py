@@ -13,7 +13,8 @@ BUILT_IN = RuleId("built-in")  # a refusal that no policy can lift
 
 _PHRASES = {
     400: "Bad Request", 403: "Forbidden", 405: "Method Not Allowed", 408: "Request Timeout",
-    414: "URI Too Long", 417: "Expectation Failed", 421: "Misdirected Request",
+    413: "Content Too Large", 414: "URI Too Long", 417: "Expectation Failed",
+    421: "Misdirected Request",
     431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway",
     503: "Service Unavailable", 504: "Gateway Timeout",
 }  # fmt: skip
@@ -48,6 +49,11 @@ class Refusal:
     next_step: str = ""
 
 
+def next_step_of(refusal: Refusal) -> str:
+    """Return what to do now."""
+    return refusal.next_step or _NEXT_STEPS.get(refusal.reason, _TRY_LATER)
+
+
 def serialize_answer(refusal: Refusal, session: str, *, close: bool, bodyless: bool) -> bytes:
     """Return the complete response. bodyless: it answers a HEAD request."""
     denied = refusal.reason is Reason.POLICY_DENIED
@@ -57,14 +63,28 @@ def serialize_answer(refusal: Refusal, session: str, *, close: bool, bodyless: b
             "rule": refusal.rule,
             "reason": refusal.reason.value,
             "explanation": refusal.explanation,
-            "next_step": refusal.next_step or _NEXT_STEPS.get(refusal.reason, _TRY_LATER),
+            "next_step": next_step_of(refusal),
             "session": session,
         }
     ).encode()
+    return serialize_with(refusal, body, close=close, bodyless=bodyless)
+
+
+def serialize_with(
+    refusal: Refusal,
+    body: bytes,
+    kind: str = "application/json",
+    error_type: str = "",
+    *,
+    close: bool,
+    bodyless: bool,
+) -> bytes:
+    """Return the complete response with this body. error_type: what AWS calls the error."""
     rule = refusal.rule.encode("ascii", "replace").translate(None, b"\r\n\0")
     head = (
         f"HTTP/1.1 {refusal.status} {_PHRASES[refusal.status]}\r\n"
-        f"Content-Type: application/json\r\n"
+        f"Content-Type: {kind}\r\n"
+        f"{'X-Amzn-ErrorType: ' + error_type + chr(13) + chr(10) if error_type else ''}"
         f"Content-Length: {len(body)}\r\n"
         f"Cache-Control: no-store\r\n"
         f"Loopwarden-Rule: {rule.decode()}\r\n"

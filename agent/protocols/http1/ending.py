@@ -9,7 +9,14 @@ from agent.model.audit import OperationFinished, Outcome
 from agent.model.ids import RuleId
 from agent.model.operation import Operation
 from agent.model.reason import Reason
-from agent.protocols.http1.answers import BUILT_IN, Refusal, serialize_answer
+from agent.protocols.http1.answers import (
+    BUILT_IN,
+    Refusal,
+    next_step_of,
+    serialize_answer,
+    serialize_with,
+)
+from agent.protocols.http1.aws_answers import serialize_aws_body
 from agent.protocols.http1.binding import Binding
 from agent.protocols.http1.exchange import Exchange
 from agent.protocols.http1.intake import Intake
@@ -31,6 +38,7 @@ class Phase(Enum):
     IDLE = auto()  # no request: a head is awaited
     JUDGING = auto()
     LEASING = auto()
+    GATHERING = auto()  # the body is held until it is whole, for its hash
     OPENING = auto()
     RECORDING = auto()
     FORWARDING = auto()  # from the first byte upstream to the last downstream
@@ -105,7 +113,7 @@ class Ending:
         exchange.closing = True
         if begun is None:
             self._answer(refusal, close=True)
-        if begun is None and not exchange.body.error:
+        if begun is None and not exchange.fault:
             self._after_answer(exchange, refusal.reason)
         else:
             self._finish(refusal.reason)
@@ -114,7 +122,7 @@ class Ending:
         """Go on with the next request, or with the rest of this one's body, or end."""
         waits = exchange.head.expects_continue and exchange.request_bytes == 0
         self._close_reason = reason
-        if not exchange.body.done and not exchange.body.error and not waits and not self._down_eof:
+        if not exchange.body.done and not exchange.fault and not waits and not self._down_eof:
             exchange.pending()
             self._phase = Phase.DRAINING
             self._drained, self._touched_ns = 0, self._now
@@ -176,7 +184,13 @@ class Ending:
         head = self._exchange.head if self._exchange is not None else None
         bodyless = head is not None and head.method == b"HEAD"
         session = self._context.session_id
-        answer = serialize_answer(refusal, session, close=close, bodyless=bodyless)
+        aws = self._target.aws
+        if aws is None:
+            answer = serialize_answer(refusal, session, close=close, bodyless=bodyless)
+        else:
+            step = next_step_of(refusal)
+            kind, code, body = serialize_aws_body(refusal, step, session, aws, head)
+            answer = serialize_with(refusal, body, kind, code, close=close, bodyless=bodyless)
         self._out.append(Send(DOWN, answer))
 
     def _record_denied(self, operation: Operation, rule: RuleId, refusal: Refusal) -> None:

@@ -21,8 +21,10 @@ from agent.protocols.http1.fields import SCANNED
 from agent.protocols.http1.injection import Injection
 from agent.protocols.http1.limits import HEAD_BYTES_MAX, INTERIM_MAX
 from agent.protocols.http1.malformed import Malformed
+from agent.protocols.http1.payload import Handling, Payload
 from agent.protocols.http1.request import RequestHead
 from agent.protocols.http1.response import ResponseHead, parse_response_head
+from agent.wire.aws.chunks import SignedChunks
 
 SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _SWITCHING = 101
@@ -30,6 +32,7 @@ _CONTINUE = 100
 _FINAL = 200
 _NO_CONTENT = 204
 _PARTIAL = 206
+_REDIRECT = 300
 _NOT_MODIFIED = 304
 
 
@@ -46,8 +49,7 @@ def serialize_request_head(
 ) -> bytes:
     """Return the canonical head for the upstream, with the credential."""
     query = head.query if injection is None else injection.query(head.query)
-    target = head.path if query is None else head.path + b"?" + query
-    lines = [head.method + b" " + target + b" HTTP/1.1", b"Host: " + host_field]
+    lines = [request_line(head, query), b"Host: " + host_field]
     if injection is None:
         lines += [line for _, _, line in head.canonical]
     else:
@@ -58,6 +60,18 @@ def serialize_request_head(
         lines.append(b"Accept-Encoding: identity")
         if injection.field_line:
             lines.append(injection.field_line)
+    return b"\r\n".join(lines + framing_lines(head))
+
+
+def request_line(head: RequestHead, query: bytes | None) -> bytes:
+    """Return the first line."""
+    target = head.path if query is None else head.path + b"?" + query
+    return head.method + b" " + target + b" HTTP/1.1"
+
+
+def framing_lines(head: RequestHead) -> list[bytes]:
+    """Return the lines that say how the body is sent, and the head's end."""
+    lines: list[bytes] = []
     if head.chunked:
         lines.append(b"Transfer-Encoding: chunked")
     elif head.length is not None:
@@ -65,16 +79,21 @@ def serialize_request_head(
     if head.expects_continue:
         lines.append(b"Expect: 100-continue")
     lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+    return lines
 
 
 class Exchange:
-    """The state of one request and its response."""
+    """The state of one request and its response.
+
+    payload: how its body is signed, None where it is not. recode: what a streamed body goes
+    through, once its head is signed.
+    """
 
     __slots__ = (
         "_held",
         "_interims",
         "_pending",
+        "_recoded",
         "_response_body",
         "_response_chunked",
         "_scrubber",
@@ -86,6 +105,8 @@ class Exchange:
         "head",
         "leftover",
         "operation",
+        "payload",
+        "recode",
         "request_bytes",
         "response",
         "response_bytes",
@@ -94,8 +115,17 @@ class Exchange:
         "touched",
     )
 
-    def __init__(self, head: RequestHead, operation: Operation, since_ns: int) -> None:
+    def __init__(
+        self,
+        head: RequestHead,
+        operation: Operation,
+        since_ns: int,
+        payload: Payload | None = None,
+    ) -> None:
         self.head = head
+        self.payload = payload
+        self.recode: SignedChunks | None = None
+        self._recoded = False
         self.operation = operation
         self.since_ns = since_ns
         self.rule = RuleId("")
@@ -123,17 +153,49 @@ class Exchange:
         payload, rest = self.body.feed(data)
         if payload:
             self.request_bytes += len(payload)
-            self._pending.append(serialize_chunk(payload) if self.head.chunked else payload)
-        if self.body.done and self.head.chunked:
+            self._pending.append(serialize_chunk(payload) if self._frames else payload)
+        if self.body.done and self._frames:
             self._pending.append(LAST_CHUNK)
         return rest
 
+    @property
+    def _frames(self) -> bool:
+        """Whether payload is framed as it comes: not what goes through `recode` or is held."""
+        return self.head.chunked and (self.payload is None or self.payload.as_it_comes)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the body is held until it is whole."""
+        return self.payload is not None and self.payload.handling is Handling.HOLD
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the request's body, "" for nothing so far."""
+        return self.body.error or ("" if self.recode is None else self.recode.error)
+
     def pending(self) -> bytes:
         """Return and forget the body bytes to be sent upstream."""
-        if not self._pending:
+        if self.recode is None and not self._pending:
             return b""
         data = b"".join(self._pending)
         self._pending.clear()
+        return data if self.recode is None else self._through(self.recode, data)
+
+    def _through(self, recode: SignedChunks, data: bytes) -> bytes:
+        if self._recoded:
+            return b""
+        self._recoded = self.body.done
+        data = recode.feed(data, last=self.body.done)
+        if recode.error or not self.head.chunked:
+            return b"" if recode.error else data
+        return serialize_chunk(data) + (LAST_CHUNK if self.body.done else b"")
+
+    def whole_body(self) -> bytes:
+        """Return and forget a body that was held; from now on its length is known."""
+        data = self.pending()
+        known = self.head.has_body or self.head.length is not None
+        length = len(data) if known else None
+        self.head = self.head._replace(length=length, chunked=False, expects_continue=False)
         return data
 
     @property
@@ -186,7 +248,8 @@ class Exchange:
             return self._interim(head)
         bodyless = self.head.method == b"HEAD" or head.status in (_NO_CONTENT, _NOT_MODIFIED)
         if self._scrubber is not None and not bodyless:
-            if head.coded or head.status == _PARTIAL:
+            stored = self.payload is not None and self.payload.stored and head.status < _REDIRECT
+            if (head.coded or head.status == _PARTIAL) and not stored:
                 self._fail("the answer's body can't be looked into", Reason.UNSCANNABLE)
                 return b""
             self._stream = self._scrubber.stream()

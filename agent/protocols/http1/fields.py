@@ -24,6 +24,7 @@ REFUSED: Final = 8  # says another method or path than the request line
 SINGLE: Final = 9  # forwarded, but only one line of it has one meaning
 SCANNED: Final = 10  # Accept-Encoding, Range: kept only where nothing has to be scanned
 CODING: Final = 11  # Content-Encoding of a response
+AUTHORIZATION: Final = 13  # never forwarded; what it says of itself may matter
 BAD: Final = 12  # not a field name, or one that some servers read as another
 
 _TOKEN = re.compile(rb"[!#$%%&'*+\-.^_`|~0-9A-Za-z]{1,%d}" % FIELD_NAME_BYTES_MAX)
@@ -35,7 +36,7 @@ _REQUEST: dict[bytes, int] = {
     b"connection": CONNECTION,
     b"keep-alive": DROPPED,
     b"proxy": DROPPED,  # CGI servers read it as the address of their own proxy
-    b"authorization": DROPPED,
+    b"authorization": AUTHORIZATION,
     b"te": DROPPED,
     b"trailer": DROPPED,
     b"http2-settings": DROPPED,

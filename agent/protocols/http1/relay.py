@@ -24,11 +24,13 @@ from agent.protocols.http1.limits import (
     HELD_BYTES_HARD,
     HELD_BYTES_MAX,
     IDLE_S,
+    SIGNED_BODY_BYTES_MAX,
     STALL_S,
     WATCH_S,
     WATCH_TIMER,
 )
 from agent.protocols.http1.malformed import Malformed
+from agent.protocols.http1.payload import TOO_LONG, Payload
 from agent.protocols.http1.request import RequestHead
 from agent.wire.commands import (
     Command,
@@ -151,7 +153,8 @@ class HttpRelay(Ending):
         if self._phase is Phase.FINISHED:
             return
         exchange = self._exchange
-        held = len(self._intake.held) + (exchange.pending_bytes if exchange is not None else 0)
+        body = exchange is not None and not exchange.gathers  # which has a bound of its own
+        held = len(self._intake.held) + (exchange.pending_bytes if exchange and body else 0)
         if held > HELD_BYTES_HARD:
             self._cut(Reason.OVERLOADED)
         elif held > HELD_BYTES_MAX and not self._paused and self._phase is not Phase.IDLE:
@@ -188,7 +191,9 @@ class HttpRelay(Ending):
         operation = Operation(
             self._context.new_operation_id(), NAME, head.verb, head.resource, head.attributes
         )
-        exchange = self._exchange = Exchange(head, operation, self._now)
+        plan = self._outbound.plan(head)
+        payload = plan if isinstance(plan, Payload) else None
+        exchange = self._exchange = Exchange(head, operation, self._now, payload)
         exchange.scrub_with(self._outbound.scrubber)
         self._intended = self._recorded = self._retried = False
         if not exchange.body.done and self._intake.held:
@@ -198,6 +203,8 @@ class HttpRelay(Ending):
                 self._refuse(Refusal(400, Reason.PROTOCOL_ERROR, exchange.body.error))
                 return
         refusal = self._built_in_refusal(head)
+        if refusal is None and isinstance(plan, Refusal):
+            refusal = plan
         if refusal is not None:
             exchange.closing = exchange.closing or refusal.status == 421
             self._refuse(refusal)
@@ -225,7 +232,14 @@ class HttpRelay(Ending):
                 self._refuse(Refusal(400, Reason.PROTOCOL_ERROR, exchange.body.error))
             return b""
         if self._phase is Phase.FORWARDING:
-            self._send(UP, exchange.pending())
+            data = exchange.pending()
+            if exchange.fault:
+                exchange.closing = True
+                self._fail(Refusal(400, Reason.PROTOCOL_ERROR, exchange.fault))
+                return b""
+            self._send(UP, data)
+        elif self._phase is Phase.GATHERING:
+            self._gather(exchange)
         return rest
 
     # the decision and what has to be there before the first byte upstream
@@ -254,6 +268,8 @@ class HttpRelay(Ending):
         elif shape is not None and outbound.lacks_lease:
             self._phase = Phase.LEASING
             self._out.append(RequestLease((shape,)))
+        elif exchange.gathers and not exchange.body.done:
+            self._begin_gathering(exchange)
         elif self._upstream is None:
             self._phase = Phase.OPENING
             self._out.append(OpenUpstream())
@@ -263,6 +279,23 @@ class HttpRelay(Ending):
             self._out.append(RecordIntent(exchange.operation, exchange.rule, outbound.lease_id))
         else:
             self._forward(exchange)
+
+    def _begin_gathering(self, exchange: Exchange) -> None:
+        """Take the whole body before anything goes: a signature of ours is over its hash."""
+        self._phase = Phase.GATHERING
+        self._touched_ns = self._now
+        if exchange.head.expects_continue:
+            exchange.head = exchange.head._replace(expects_continue=False)
+            self._send(DOWN, _CONTINUE)
+        self._gather(exchange)
+        if self._paused:
+            self._hold()
+
+    def _gather(self, exchange: Exchange) -> None:
+        if exchange.pending_bytes > SIGNED_BODY_BYTES_MAX:
+            self._refuse(TOO_LONG)
+        elif exchange.body.done:
+            self._prepare(exchange)
 
     def _leased(self, lease: Lease) -> None:
         exchange = self._exchange
@@ -305,9 +338,11 @@ class HttpRelay(Ending):
     def _forward(self, exchange: Exchange) -> None:
         self._phase = Phase.FORWARDING
         self._touched_ns = self._now
-        head = self._outbound.request_head(exchange.head, self._binding.host_field)
-        body = exchange.pending()
-        self._send(UP, head + body if body else head)
+        data = self._outbound.begin(exchange, self._binding.host_field, self._context.unix_ms)
+        if exchange.fault:
+            self._fail(Refusal(400, Reason.PROTOCOL_ERROR, exchange.fault))
+            return
+        self._send(UP, data)
         if self._paused:
             self._hold()
 
@@ -376,6 +411,7 @@ class HttpRelay(Ending):
                 (*before.attributes, ("retry-of", before.operation_id)),
             ),
             self._now,
+            exchange.payload,
         )  # fmt: skip
         again.scrub_with(self._outbound.scrubber)
         self._exchange = again
@@ -397,6 +433,9 @@ class HttpRelay(Ending):
                 self._finish(self._close_reason)
             case Phase.FORWARDING if waited_s >= STALL_S:
                 self._fail(Refusal(504, Reason.TIMED_OUT, "The upstream did not answer in time."))
+            case Phase.GATHERING if waited_s >= STALL_S and self._exchange is not None:
+                self._exchange.closing = True
+                self._refuse(Refusal(408, Reason.TIMED_OUT, "The body did not come in time."))
             case Phase.IDLE | Phase.DRAINING | Phase.FORWARDING | Phase.FINISHED:
                 pass
             case _ if waited_s >= STALL_S and self._exchange is not None:
@@ -404,6 +443,7 @@ class HttpRelay(Ending):
                 self._refuse(Refusal(504, Reason.TIMED_OUT, "The decision did not come in time."))
 
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLEARTEXT = Refusal(
     502, Reason.CLEARTEXT_REFUSED, "A credential is not sent to an upstream without TLS."
 )

@@ -35,6 +35,7 @@ _LENGTH = re.compile(rb"[0-9]{1,16}")
 _CONNECTION = frozenset(
     (b"close", b"keep-alive", b"te", b"upgrade", b"http2-settings", b"proxy-connection", b"trailer")
 )
+_LISTS = frozenset({names.CONNECTION, names.AUTHORIZATION})
 _COMMON_CONNECTION = {
     name: frozenset((name.lower(),)) for name in (b"close", b"keep-alive", b"Close", b"Keep-Alive")
 }
@@ -60,6 +61,7 @@ class RequestHead(NamedTuple):
     attributes: tuple[tuple[str, str], ...]
     verb: str
     resource: str
+    authorization: bytes = b""  # the sender's own, of all its lines: it is never forwarded
 
     @property
     def has_body(self) -> bool:
@@ -118,6 +120,7 @@ class _Draft:
     """What the field lines have said so far."""
 
     __slots__ = (
+        "authorization",
         "canonical",
         "chunked",
         "connection",
@@ -132,6 +135,7 @@ class _Draft:
         self.canonical: list[tuple[int, bytes, bytes]] = []
         self.seen: dict[bytes, bytes] = {}  # fields that may come once
         self.connection: bytes | None = None
+        self.authorization = b""
         self.host: bytes | None = None
         self.length: bytes | None = None
         self.chunked = False
@@ -140,8 +144,8 @@ class _Draft:
 
     def add(self, role: int, lower: bytes, line: bytes, value: bytes) -> Malformed | None:
         """Take a field that has a role of its own."""
-        if role == names.CONNECTION:
-            self.connection = value if self.connection is None else self.connection + b"," + value
+        if role in _LISTS:
+            self._join(role, value)
             return None
         if role == names.REFUSED:
             return bad(f"the field {lower.decode()} says another method or path: send that itself")
@@ -169,6 +173,12 @@ class _Draft:
                 self.canonical.append((role, lower, line))
         return None
 
+    def _join(self, role: int, value: bytes) -> None:
+        if role == names.AUTHORIZATION:
+            self.authorization += b"," + value if self.authorization else value
+        else:
+            self.connection = value if self.connection is None else self.connection + b"," + value
+
     def finish(
         self, method: bytes, parts: tuple[bytes, bytes | None, bytes | None], *, one_one: bool
     ) -> RequestHead | Malformed:
@@ -187,7 +197,7 @@ class _Draft:
             method, path, query, self.host, int(one_one), length, self.chunked, keep,
             self.expect and one_one and (self.chunked or bool(length)),
             self._upgrade(), tuple(self.canonical), self._attributes(query),
-            method.decode(), resource,
+            method.decode(), resource, self.authorization,
         )  # fmt: skip
 
     def _check(self, authority: bytes | None, *, one_one: bool) -> Malformed | None:

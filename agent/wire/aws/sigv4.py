@@ -191,11 +191,15 @@ def sent_query(query: bytes | None, without: frozenset[bytes]) -> bytes | None:
     return b"&".join(kept) or None
 
 
-def query_names(query: bytes | None) -> frozenset[bytes]:
-    """Return the decoded names of parameters, in lower case."""
+def query_values(query: bytes | None, name: bytes) -> list[bytes]:
+    """Return the decoded values of all parameters of a lower-case name, in any spelling."""
     if not query:
-        return frozenset()
-    return frozenset(unquote_to_bytes(name).lower() for name, _, _ in _pairs(query))
+        return []
+    return [
+        unquote_to_bytes(value)
+        for found, _, value in _pairs(query)
+        if unquote_to_bytes(found).lower() == name
+    ]
 
 
 def _pairs(query: bytes) -> list[tuple[bytes, bytes, bytes]]:

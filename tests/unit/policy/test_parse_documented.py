@@ -17,7 +17,7 @@ from agent.policy import (
 from agent.policy.evaluate_sql import STATEMENTS_MAX
 from agent.policy.parse_credential import ACCEPTS
 from agent.policy.parse_role import ROLE_KEYS
-from agent.policy.parse_target import TARGET_KEYS
+from agent.policy.parse_target import HTTP_KEYS, TARGET_KEYS
 from agent.policy.sql import DANGER
 from tests.unit.policy.samples import parse as parse_text
 
@@ -36,7 +36,7 @@ def test_every_key_and_word_is_documented() -> None:
     """Those of targets, rules, roles, effects, logins and shapes."""
     shapes = [shape.value for accepted in ACCEPTS.values() for shape in accepted]
     words = (
-        *TARGET_KEYS, *parse_postgres.POSTGRES_KEYS, *ROLE_KEYS, *parse_sql.SQL_KEYS,
+        *TARGET_KEYS, *HTTP_KEYS, *parse_postgres.POSTGRES_KEYS, *ROLE_KEYS, *parse_sql.SQL_KEYS,
         *parse_loop.MATCH_KEYS, *DANGER, *parse_postgres.AUTH_METHODS, *shapes,
         *parse_loop.LOOP_KEYS[:4], *parse_issuer.ISSUER_KEYS,
     )  # fmt: skip

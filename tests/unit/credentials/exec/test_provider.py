@@ -148,7 +148,7 @@ def test_exec_credential() -> None:
         {"token": CANARY, "handle": "x" * (OWN_HANDLE_CHARACTERS_MAX + 1)},
         {"token": CANARY, "handle": "a\nb"},
         {"kind": "ExecCredential", "status": None},
-        {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": CANARY},
+        {"Version": 2, "AccessKeyId": "a", "SecretAccessKey": CANARY},
     ],
 )
 def test_what_is_no_credential(found: object) -> None:

@@ -105,7 +105,7 @@ def test_any_split(pieces: list[bytes], size: int) -> None:
 
 
 @given(st.binary(max_size=2_000), st.booleans())
-def test_any_bytes(data: bytes, with_trailer: bool) -> None:  # noqa: FBT001 - drawn
+def test_any_bytes(data: bytes, with_trailer: bool) -> None:
     """They are chunks or an error, never an exception, and little is held."""
     body = SignedChunks(plain_chain(), with_trailer=with_trailer)
     out = played(body, data, 100)
@@ -137,7 +137,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("data", "with_trailer"), BROKEN)
 @pytest.mark.parametrize("piece", [1, 1 << 20])
-def test_what_is_no_such_body(data: bytes, with_trailer: bool, piece: int) -> None:  # noqa: FBT001
+def test_what_is_no_such_body(data: bytes, with_trailer: bool, piece: int) -> None:
     """It is an error at the latest at its end, in a text of ours."""
     body = SignedChunks(plain_chain(), with_trailer=with_trailer)
     assert played(body, data, piece) == b""
