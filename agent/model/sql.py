@@ -43,6 +43,8 @@ class Call:
     schema: str
     name: str
     effect: Effect  # UNKNOWN when the list does not know it
+    # the server's major version since which the name is a word of the grammar, and no function
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Classified:
 
     statements: tuple[Statement, ...]
     normalized: str
+    since: int = 0  # the largest of its calls
 
 
 def unknown(why: str) -> Classified:

@@ -2,8 +2,8 @@
 
 Effects. A statement's effects are those of its syntax and those of the functions that it calls,
 as the target's `functions` or else the built-in list say; `read` too when it returns or copies
-what is in a table. A function that neither knows is `unknown`, and an unknown statement may do
-anything.
+what is in a table. To a deny rule it also reads when it looks at rows to find or change them. A
+function that neither knows is `unknown`, and an unknown statement may do anything.
 
 Allow. A rule covers a statement when all its effects are the rule's (`session` always is), and
 every table, column and function that it names is one of the rule's, where the rule names any;
@@ -259,7 +259,10 @@ class Matcher:
         return found if len(found) == len(said) else None
 
     def _hit_effect(self, facts: Facts) -> str | None:
-        hit = facts.effects & self.match.effects
+        effects = facts.effects
+        if facts.statement.reads:
+            effects |= {Effect.READ}  # also where it only finds rows by what it reads
+        hit = effects & self.match.effects
         return f"has the effect {in_order(hit)[0]}" if hit else None
 
     def _hit_table(self, facts: Facts) -> str | None:
@@ -288,7 +291,8 @@ class Matcher:
         tables = {relation.name for relation in facts.relations}
         columns = facts.columns
         if not columns and facts.statement.effects & _STRUCTURAL:
-            columns = (Column("", ANYTHING),)  # what alters a table alters its columns
+            # what alters a table alters its columns; what names none may alter any
+            columns = (Column("" if tables else ANYTHING, ANYTHING),)
         for column in columns:
             for pattern in self._columns:
                 named = column.table in tables or column.table == ANYTHING

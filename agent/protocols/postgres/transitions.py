@@ -1,9 +1,10 @@
 """What a completed command does to names: SQL's PREPARE, DEALLOCATE, DISCARD, and transactions."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from agent.model.sql import Effect, Statement, unknown
+from agent.model.sql import Classified, Effect, Statement, unknown
 from agent.protocols.postgres.names import Names, Portal, Prepared
 from agent.protocols.postgres.recording import prepare
 from agent.protocols.postgres.requests import NAME_BYTES
@@ -68,6 +69,23 @@ def inner(step: Step, statement: Statement) -> Prepared:
     assert step.prepared is not None  # its statement was found in it
     classified = step.prepared.classified
     return prepare(step.prepared.text, classified, (statement,))
+
+
+def server_version(parameters: Mapping[str, str]) -> int:
+    """Return the server's major version as it told it; 0, older than any, if it did not."""
+    found = re.match(r"\d{1,4}", parameters.get("server_version", ""), re.ASCII)
+    return int(found[0]) if found else 0
+
+
+def as_heard(classified: Classified, version: int) -> Classified:
+    """Return what a server of this version makes of a text: what it has words for is no call."""
+    return replace(
+        classified,
+        statements=tuple(
+            replace(one, calls=tuple(call for call in one.calls if not 0 < call.since <= version))
+            for one in classified.statements
+        ),
+    )
 
 
 def resolve(

@@ -1,5 +1,7 @@
 """What names stand for, and where copied data goes."""
 
+import pytest
+
 from agent.model.reason import Reason
 from agent.model.sql import Effect
 from agent.protocols.postgres.messages import message
@@ -197,3 +199,15 @@ def test_both_ways_needs_a_replication_session() -> None:
     granted.loop(copy_data(b"r"))
     assert granted.take_up().endswith(copy_data(b"r"))
     assert granted.running()
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [("15.18 (Debian 15.18-0+deb12u1)", False), ("16.4", True), ("18beta1", True), ("", False)],
+)
+def test_a_word_is_a_call_where_the_server_is_older(told: str, *, known: bool) -> None:
+    """JSON_ARRAY is a function of the database before PostgreSQL 16."""
+    play = Play(Answers(opened=opened(parameters={"server_version": told})))
+    play.loop(query("SELECT JSON_ARRAY(1, 2)"))
+    (statement,) = play.judged[-1].statements
+    assert [call.name for call in statement.calls] == ([] if known else ["json_array"])

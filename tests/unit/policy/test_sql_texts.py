@@ -95,6 +95,95 @@ DENIED = [
     (NO_EMAIL, "UPDATE customers SET name = email WHERE id = 1"),
 ]
 
+NO_CARD = [
+    "allow: {effects: [read, write, ddl], unbounded: true}",
+    "deny: {columns: [customers.card]}",
+]
+UNREAD = [
+    "allow: {effects: [read, write, ddl], unbounded: true}",
+    "deny: {effects: [read], tables: [customers]}",
+]
+CHANGES_THAT_READ = [
+    "DELETE FROM customers WHERE card = '4'",
+    "DELETE FROM customers WHERE id = 1 RETURNING card",
+    "DELETE FROM orders USING customers c WHERE c.card = orders.note",
+    "UPDATE customers SET name = card WHERE id = 1",
+    "UPDATE customers SET (name, id) = (SELECT card, id) WHERE id = 1",
+    "UPDATE customers SET name = 'x' WHERE id = 1 RETURNING old.card",
+    "UPDATE customers SET name = 'x' WHERE id = 1 RETURNING WITH (OLD AS o) o",
+    "UPDATE customers SET name = 'x' WHERE id = 1 RETURNING WITH (OLD AS o) to_json(o)",
+    "UPDATE customers SET name = 'x' WHERE id = 1 RETURNING WITH (NEW AS n) n.*",
+    "UPDATE orders SET note = card FROM customers WHERE customers.id = 1",
+    "INSERT INTO orders (note) SELECT card FROM customers",
+    "INSERT INTO orders TABLE customers",
+    "INSERT INTO customers (id) VALUES (1) RETURNING card",
+    "INSERT INTO customers (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET name = excluded.card",
+    "INSERT INTO customers (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET name = customers.card",
+    "INSERT INTO customers (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 2 WHERE card = '4'",
+    "INSERT INTO customers (id) VALUES (1) ON CONFLICT (card) DO NOTHING",
+    "INSERT INTO customers (id) VALUES (1) ON CONFLICT (lower(card)) DO NOTHING",
+    "INSERT INTO customers (id) VALUES (1) ON CONFLICT ON CONSTRAINT a_card_key DO NOTHING",
+    (
+        "MERGE INTO orders o USING customers c ON o.id = c.id"
+        " WHEN MATCHED THEN UPDATE SET note = c.card"
+    ),
+    "MERGE INTO orders o USING customers c ON o.note = c.card WHEN MATCHED THEN DELETE",
+    (
+        "MERGE INTO orders o USING customers c ON o.id = c.id"
+        " WHEN MATCHED AND c.card = '4' THEN DELETE"
+    ),
+    (
+        "MERGE INTO orders o USING customers c ON o.id = c.id"
+        " WHEN NOT MATCHED THEN INSERT (note) VALUES (c.card)"
+    ),
+    (
+        "MERGE INTO orders o USING customers c ON true"
+        " WHEN MATCHED THEN UPDATE SET note = 'x' RETURNING *"
+    ),
+    "MERGE INTO customers USING orders ON true WHEN MATCHED THEN UPDATE SET name = card",
+    "WITH x AS (DELETE FROM customers WHERE id = 1 RETURNING *) SELECT 1 FROM x",
+]
+
+
+@pytest.mark.parametrize("text", CHANGES_THAT_READ)
+def test_a_change_that_reads_is_denied_as_a_read(text: str) -> None:
+    """A denied column is not returned, compared, copied or computed with; nor a denied table."""
+    assert not allows(NO_CARD, text)
+    assert not allows(UNREAD, text)
+    statements = classify(text).statements
+    assert any(one.name == "customers" for statement in statements for one in statement.reads)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO customers (id, name) VALUES (1, 'x')",
+        "INSERT INTO customers (id) VALUES (1) ON CONFLICT DO NOTHING",
+        "UPDATE customers SET name = 'x'",
+        "DELETE FROM customers",
+        "UPDATE orders SET note = 'x' WHERE id = 1 RETURNING note",
+    ],
+)
+def test_a_change_that_looks_at_nothing_is_no_read(text: str) -> None:
+    """A deny of reading leaves tables to be filled and emptied, and others to be read."""
+    assert allows(UNREAD, text)
+    assert allows(["allow: {effects: [write], unbounded: true}"], "UPDATE t SET a = 1 WHERE b = 2")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT card FROM customers'",
+        "CREATE FUNCTION f() RETURNS text LANGUAGE plpgsql AS 'BEGIN END'",
+        "DROP SCHEMA public CASCADE",
+    ],
+)
+def test_ddl_that_names_no_table_may_be_of_any_column(text: str) -> None:
+    """The column of a rule may be with its table or without."""
+    for column in ("card", "customers.card"):
+        rule = f"deny: {{columns: [{column}]}}"
+        assert not allows(["allow: {effects: [read, ddl]}", rule], text)
+
 
 @pytest.mark.parametrize(("rules", "text"), ALLOWED)
 def test_what_a_rule_means_is_allowed(rules: list[str], text: str) -> None:

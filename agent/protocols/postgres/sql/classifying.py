@@ -71,7 +71,8 @@ def _classified(text: str, sql: bytes, raw: list[Node]) -> Classified:
         next(iter(item.get("stmt", {}).items()), ("", {})) for item in raw
     ]
     statements = tuple(_statement(kind, node) for kind, node in nodes)
-    return Classified(statements, normalized(text, sql, [kind for kind, _ in nodes]))
+    since = max((call.since for one in statements for call in one.calls), default=0)
+    return Classified(statements, normalized(text, sql, [kind for kind, _ in nodes]), since)
 
 
 def _statement(kind: str, node: Node) -> Statement:

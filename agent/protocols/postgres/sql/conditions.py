@@ -20,14 +20,15 @@ def always_true(node: Node | None) -> bool:
     """Whether this condition (None: there is none) holds for every row, as far as text tells."""
     if not node:
         return True
-    if not _depends(node):
+    if not depends(node):
         return _folded(node) is not False
     kind, fields = next(iter(node.items()))
     rule = _RULES.get(kind)
     return rule is not None and rule(fields)
 
 
-def _depends(node: Node) -> bool:
+def depends(node: object) -> bool:
+    """Whether a column of some row is in it."""
     stack: list[object] = [node]
     while stack:
         current = stack.pop()
@@ -108,7 +109,7 @@ def _bool(fields: Node) -> bool:
 
 def _never(node: Node) -> bool:
     """Whether NOT of this is always true."""
-    if not _depends(node):
+    if not depends(node):
         return _folded(node) is not True
     kind, fields = next(iter(node.items()))
     if kind == "BoolExpr" and fields.get("boolop") == "NOT_EXPR":

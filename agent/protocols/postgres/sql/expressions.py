@@ -157,7 +157,44 @@ def join(facts: Facts, node: Node) -> frozenset[str]:
     return frozenset({"usingClause"})
 
 
+# SQL/JSON came with PostgreSQL 16 and 17: before, these are names of functions as any other, also
+# of functions that somebody made. Forms that no older server parses are left out.
+_SINCE = {
+    "JsonObjectConstructor": ("json_object", 16),
+    "JsonArrayConstructor": ("json_array", 16),
+    "JsonArrayAgg": ("json_arrayagg", 16),
+    "JsonParseExpr": ("json", 17),
+    "JsonScalarExpr": ("json_scalar", 17),
+    "JsonSerializeExpr": ("json_serialize", 17),
+    "MergeSupportFunc": ("merge_action", 17),
+    "JSON_EXISTS_OP": ("json_exists", 17),
+    "JSON_QUERY_OP": ("json_query", 17),
+    "JSON_VALUE_OP": ("json_value", 17),
+}
+
+
+def _word_since(kind: str) -> Rule:
+    """Return the rule for a word of the grammar that older servers take for a function's name."""
+    name, since = _SINCE[kind]
+
+    def rule(facts: Facts, node: Node) -> frozenset[str]:
+        if "output" not in node:  # RETURNING: no older server parses that
+            facts.call("", name, since)
+        return _NOTHING
+
+    return rule
+
+
+def json_func(facts: Facts, node: Node) -> frozenset[str]:
+    """JSON_EXISTS, JSON_QUERY, JSON_VALUE."""
+    if node.get("op") in _SINCE and "output" not in node:
+        facts.call("", *_SINCE[node["op"]])
+    return _NOTHING
+
+
 EXPRESSIONS: dict[str, Rule] = {
+    **{kind: _word_since(kind) for kind in _SINCE if not kind.endswith("_OP")},
+    "JsonFuncExpr": json_func,
     "RangeVar": range_var,
     "ColumnRef": column_ref,
     "FuncCall": func_call,

@@ -46,10 +46,10 @@ class Facts:
         self.effects.add(Effect.UNKNOWN)
         self.whys[why[:WHY_BYTES_MAX]] = None
 
-    def call(self, schema: str, name: str) -> None:
-        """The text calls this function."""
+    def call(self, schema: str, name: str, since: int = 0) -> None:
+        """The text calls this function; since: on servers before this version."""
         effect = effect_of(schema, name)
-        self.calls[Call(schema, name, effect)] = None
+        self.calls[Call(schema, name, effect, since)] = None
 
     def read(self, node: Node) -> None:
         """A RangeVar is read."""

@@ -38,7 +38,7 @@ OF_ANY_ROW = words(
     """
 any_value array_agg concat hash_record json_agg json_agg_strict json_build_array
 json_build_object jsonb_agg jsonb_agg_strict jsonb_build_array jsonb_build_object max min
-quote_literal quote_nullable record_out record_send row_to_json to_json to_jsonb
+pg_column_size quote_literal quote_nullable record_out record_send row_to_json to_json to_jsonb
 hstore st_asflatgeobuf st_asgeobuf st_asgeojson st_asmvt
 """
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from agent.model.sql import Column, Effect
-from agent.protocols.postgres.sql.conditions import always_true
+from agent.protocols.postgres.sql.conditions import always_true, depends
 from agent.protocols.postgres.sql.expressions import set_config
 from agent.protocols.postgres.sql.facts import (
     Facts,
@@ -87,7 +87,8 @@ def _target(facts: Facts, node: Node) -> str:
     if returning:
         facts.returns_rows = True
         facts.reads[relation_of(relation)] = None
-        for alias in ("old", "new"):
+        named = [option.get("ReturningOption", {}) for option in returning.get("options", [])]
+        for alias in ("old", "new", *(option.get("value", "") for option in named)):
             facts.aliases.setdefault(alias, {})[table] = None
         if _has_star(returning.get("exprs", [])):
             facts.columns_read[Column(table, "*")] = None
@@ -125,13 +126,33 @@ def insert(facts: Facts, node: Node) -> frozenset[str]:
     if conflict:
         facts.aliases.setdefault("excluded", {})[table] = None
         _written(facts, table, conflict.get("targetList", []))
+        _arbiter(facts, table, conflict.get("infer", {}))
+        if "infer" in conflict:
+            facts.reads[relation_of(node["relation"])] = None
     return _RELATION
+
+
+def _arbiter(facts: Facts, table: str, infer: Node) -> None:
+    """What ON CONFLICT compares tells of rows that are there; a constraint may be on any column."""
+    if "conname" in infer:
+        facts.columns_read[Column(table, "*")] = None
+    for item in infer.get("indexElems", []):
+        name = item.get("IndexElem", {}).get("name")
+        if name:
+            facts.columns_read[Column(table, name)] = None
+
+
+def _depends_on_rows(facts: Facts, node: Node, *fields: str) -> None:
+    """A change that looks at rows, to find them or to make new ones, reads its target."""
+    if any(depends(node.get(field, {})) for field in fields):
+        facts.reads[relation_of(node["relation"])] = None
 
 
 def update(facts: Facts, node: Node) -> frozenset[str]:
     """UPDATE."""
     table = _target(facts, node)
     _written(facts, table, node.get("targetList", []))
+    _depends_on_rows(facts, node, "whereClause", "targetList")
     facts.unbounded |= always_true(node.get("whereClause"))
     return _RELATION
 
@@ -139,6 +160,7 @@ def update(facts: Facts, node: Node) -> frozenset[str]:
 def delete(facts: Facts, node: Node) -> frozenset[str]:
     """DELETE."""
     _target(facts, node)
+    _depends_on_rows(facts, node, "whereClause")
     facts.unbounded |= always_true(node.get("whereClause"))
     return _RELATION
 
@@ -146,6 +168,7 @@ def delete(facts: Facts, node: Node) -> frozenset[str]:
 def merge(facts: Facts, node: Node) -> frozenset[str]:
     """MERGE: each arm may have a condition; rows matched by a constant have none."""
     table = _target(facts, node)
+    _depends_on_rows(facts, node, "joinCondition", "mergeWhenClauses")
     everything = always_true(node.get("joinCondition"))
     for arm in node.get("mergeWhenClauses", []):
         clause = arm["MergeWhenClause"]

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from agent.protocols.postgres.sql import classify, touches_pinned
+from agent.protocols.postgres.transitions import as_heard
 from tests.protocols.postgres.corpus.asking import Asking, a_server
 from tests.protocols.postgres.corpus.reading import danger
-from tests.servers.postgres import Postgres
+from tests.servers.postgres import Postgres, version
 
 pytestmark = pytest.mark.servers
 Connect = Callable[..., Asking]
@@ -149,3 +150,38 @@ def test_spellings_of_utf8_are_the_servers(connect: Connect, value: str) -> None
     assert not _refused(text)
     assert session.ask(text) == []
     assert session.ask("SELECT 1 / (current_setting('client_encoding') ~* '^(utf|uni)')::int") == []
+
+
+@pytest.mark.parametrize(
+    ("call", "since"),
+    [
+        ("JSON_ARRAY(1)", 16),
+        ("JSON_ARRAYAGG(1)", 16),
+        ("JSON(1)", 17),
+        ("JSON_SCALAR(1)", 17),
+        ("JSON_SERIALIZE(1)", 17),
+        ("JSON_EXISTS(1, '$')", 17),
+        ("JSON_QUERY(1, '$')", 17),
+        ("JSON_VALUE(1, '$')", 17),
+        ("MERGE_ACTION()", 17),
+    ],
+)
+def test_words_that_older_servers_take_for_functions(
+    server: Postgres, connect: Connect, call: str, since: int
+) -> None:
+    """Somebody's function of that name is run by an older server: it is unknown there."""
+    name, _, arguments = call.partition("(")
+    types = {")": "", "1)": "int", "1, '$')": "int, text"}[arguments]
+    if version() < since:
+        server.ask(
+            f"CREATE OR REPLACE FUNCTION {name}({types}) RETURNS int LANGUAGE plpgsql"
+            " AS $$BEGIN DROP TABLE IF EXISTS prey; RETURN 1; END$$"
+        )
+        try:
+            assert connect().ask(f"SELECT {call}") == []
+            assert not _alive(server)
+        finally:
+            server.ask(f"DROP FUNCTION {name}({types})")
+    found = classify(f"SELECT {call}")
+    assert danger(as_heard(found, since - 1)) == danger(as_heard(found, 0)) == "U"
+    assert danger(as_heard(found, since)) == ""
