@@ -1,8 +1,8 @@
 """Settings of a provider that are a table: the policy and the provider check them by the same one.
 
 A provider reads its settings from the journal's or the policy's texts: a list is JSON, a duration
-is seconds. `read_declared` makes those of a policy file, with line and column of what is wrong;
-`check_declared` checks them again where they are used.
+is seconds, a flag is true or false. `read_declared` makes those of a policy file, with line and
+column of what is wrong; `check_declared` checks them again where they are used.
 """
 
 import json
@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from agent.policy.document import Node
-from agent.policy.reading import Fields, Problems, duration, one_or_more, text
+from agent.policy.reading import (
+    Fields,
+    Problems,
+    duration,
+    flag,
+    nearest,
+    number,
+    one_or_more,
+    text,
+)
 
 Settings = tuple[tuple[str, str], ...]
 LIST_MAX = 64  # items of one list
@@ -26,6 +35,8 @@ class Kind:
     check: Callable[[str], object]
     most: int = 0  # items, when it is a list
     seconds: tuple[int, int] = (0, 0)  # the least and the most, when it is a duration
+    numbers: tuple[int, int] = (0, 0)  # the least and the most, when it is a number
+    flag: bool = False  # true or false; what is false is as if it had not been said
     characters: int = CHARACTERS_MAX  # of one text
 
 
@@ -39,14 +50,19 @@ class Declared:
     wrong: Callable[[Mapping[str, str]], tuple[str, str] | None] = field(default=lambda _: None)
 
 
-def read_declared(fields: Fields, problems: Problems, declared: Declared) -> Settings:
-    """Return the settings in the order of keys; what is wrong is added to problems."""
-    found: dict[str, str] = {}
+def read_declared(
+    fields: Fields, problems: Problems, declared: Declared, known: Settings = ()
+) -> Settings:
+    """Return the settings in the order of keys; what is wrong is added to problems.
+
+    known: what somebody else has said already, here said again or not.
+    """
+    found = {key: value for key, value in known if value}
     for key, kind in declared.kinds.items():
         if key in fields:
             found[key] = fields.optional(key, _reader(key, kind), "")
     for key in declared.required:
-        if key not in fields:
+        if key not in found:
             problems.add(fields.place, f"provider {declared.provider} needs the key {key!r}")
     wrong = declared.wrong(found)
     if wrong is not None:
@@ -89,9 +105,12 @@ def _check(kind: Kind, value: str) -> None:
     if kind.most:
         _check_list(kind, value)
     elif kind.seconds[1]:
-        if not re.fullmatch(r"[0-9]{1,9}", value, re.ASCII):
-            raise ValueError("no number of seconds")
-        _check_seconds(kind, int(value))
+        _check_seconds(kind, _whole(value))
+    elif kind.numbers[1]:
+        _check_number(kind, _whole(value))
+    elif kind.flag:
+        if value not in {"true", "false"}:
+            raise ValueError("write true or false")
     else:
         _check_text(kind, value)
 
@@ -118,17 +137,60 @@ def _check_text(kind: Kind, value: str) -> None:
 def _check_seconds(kind: Kind, seconds: int) -> None:
     least, most = kind.seconds
     if not least <= seconds <= most:
-        raise ValueError(f"a duration of {least}s to {most}s")
+        raise ValueError(f"a duration of {_spoken(least)} to {_spoken(most)}")
+
+
+def _spoken(seconds: int) -> str:
+    """Return a duration as people write it."""
+    sizes = ((86_400, "d"), (3_600, "h"), (60, "m"))
+    for size, unit in sizes:
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _check_number(kind: Kind, written: int) -> None:
+    least, most = kind.numbers
+    if not least <= written <= most:
+        raise ValueError(f"a number of {least} to {most}")
+
+
+def _whole(value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", value, re.ASCII):
+        raise ValueError("no whole number")
+    return int(value)
 
 
 def _reader(key: str, kind: Kind) -> Callable[[Node, Problems], str]:
+    """Return what reads a value out of a policy and checks it, with the place of what is wrong."""
+    if kind.flag:
+        return lambda node, problems: "true" if flag(node, problems) else ""
+    if kind.seconds[1]:
+        return _bounded(key, duration, lambda seconds: _check_seconds(kind, seconds))
+    if kind.numbers[1]:
+        return _bounded(key, number, lambda written: _check_number(kind, written))
+    return _texts(key, kind)
+
+
+def _bounded(
+    key: str, parse: Callable[[Node, Problems], int], check: Callable[[int], None]
+) -> Callable[[Node, Problems], str]:
     def read(node: Node, problems: Problems) -> str:
-        if kind.seconds[1]:
-            seconds = duration(node, problems)
-            problem = _problem(lambda: _check_seconds(kind, seconds)) if seconds else ""
-            if problem:
-                problems.add(node.place, f"{key}: {problem}")
-            return str(seconds)
+        own = Problems()
+        found = parse(node, own)
+        if own.any:  # it is no duration, no number: what its bounds are is not the point
+            parse(node, problems)
+            return ""
+        problem = _problem(lambda: check(found))
+        if problem:
+            problems.add(node.place, f"{key}: {problem}")
+        return str(found)
+
+    return read
+
+
+def _texts(key: str, kind: Kind) -> Callable[[Node, Problems], str]:
+    def read(node: Node, problems: Problems) -> str:
         many = one_or_more(node, problems) if kind.most else ((node.place, text(node, problems)),)
         if kind.most and len(many) > kind.most:
             problems.add(node.place, f"{key}: more than {kind.most} in one list")
@@ -167,7 +229,21 @@ def one_of(*words: str) -> Callable[[str], None]:
 
     def check(written: str) -> None:
         if written not in words:
-            raise ValueError(f"write one of {', '.join(words)}, not {written[:80]!r}")
+            near = nearest(written, words)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise ValueError(f"write one of {', '.join(words)}, not {written[:80]!r}{hint}")
+
+    return check
+
+
+def fitting(parse: Callable[[str], object]) -> Callable[[str], None]:
+    """Return a check for what parses, that says what does not."""
+
+    def check(written: str) -> None:
+        try:
+            parse(written)
+        except ValueError as error:
+            raise ValueError(f"{written[:80]!r}: {error}") from error
 
     return check
 
@@ -200,6 +276,7 @@ def https_url(written: str) -> None:
 URL = Kind(https_url)
 PATH = Kind(matching(r"/.*", "an absolute path"))
 TEXT = Kind(any_text)
+FLAG = Kind(any_text, flag=True)
 SOURCES = {  # where a secret comes from; one of them
     "file": PATH,
     "systemd_credential": Kind(
@@ -207,6 +284,11 @@ SOURCES = {  # where a secret comes from; one of them
     ),
     "environment": Kind(matching(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "the name of a variable")),
 }
+
+
+def source_of(settings: Mapping[str, str]) -> tuple[str, str]:
+    """Return where a checked secret comes from: the key, and what is said with it."""
+    return next((key, settings[key]) for key in SOURCES if key in settings)
 
 
 def one_source(settings: Mapping[str, str], what: str) -> tuple[str, str] | None:

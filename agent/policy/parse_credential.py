@@ -3,18 +3,18 @@
 import re
 
 from agent.model.credential import Shape
-from agent.policy.declared import Declared, read_declared
+from agent.policy.declared import SOURCES, Declared, one_source, read_declared
 from agent.policy.document import Mapping, Node
 from agent.policy.parse_aws_sts import AWS_STS
 from agent.policy.parse_exec import EXEC
 from agent.policy.parse_github_app import GITHUB_APP
 from agent.policy.parse_kubernetes import KUBERNETES
 from agent.policy.parse_oauth2 import OAUTH2
-from agent.policy.parse_role import PASSWORD_SOURCES, ROLE_KEYS, Server, check_source, read_role
+from agent.policy.parse_role import ROLE, Server, read_role
 from agent.policy.parse_vault import read_vault
 from agent.policy.reading import Fields, Problems, choice, duration, text, unknown
 from agent.policy.schema import CredentialSource
-from agent.policy.vault_words import VAULT_KEYS
+from agent.policy.vault_words import VAULT
 
 # protocol → the shapes that it takes; the first is the default where there is one
 ACCEPTS: dict[str, tuple[Shape, ...]] = {
@@ -22,15 +22,16 @@ ACCEPTS: dict[str, tuple[Shape, ...]] = {
     "postgres": (Shape.PASSWORD, Shape.CLIENT_CERTIFICATE),
 }
 DEFAULT_SHAPE = {"postgres": Shape.PASSWORD}
+STATIC = Declared(
+    "static", SOURCES, wrong=lambda settings: one_source(settings, "a static credential")
+)
 DECLARED: dict[str, Declared] = {
-    each.provider: each for each in (OAUTH2, GITHUB_APP, AWS_STS, KUBERNETES, EXEC)
+    each.provider: each
+    for each in (STATIC, ROLE, VAULT, OAUTH2, GITHUB_APP, AWS_STS, KUBERNETES, EXEC)
 }
 # provider → its settings, and the shapes that it makes
 PROVIDERS: dict[str, tuple[str, ...]] = {
-    "static": PASSWORD_SOURCES,
-    "postgres": ROLE_KEYS,
-    "vault": VAULT_KEYS,
-    **{name: tuple(declared.kinds) for name, declared in DECLARED.items()},
+    name: tuple(declared.kinds) for name, declared in DECLARED.items()
 }
 SHAPES: dict[str, frozenset[Shape]] = {
     "static": frozenset(Shape) - {Shape.CLIENT_CERTIFICATE, Shape.AWS_KEYS},
@@ -64,16 +65,12 @@ def read_credential(
     fields = Fields(node, "a credential", (*COMMON_KEYS, *PROVIDERS[provider]), problems)
     fields.required("provider", text, "")
     shape = _shape(fields, protocol, provider)
-    if provider == "static":
-        check_source(fields, problems, "a static credential")
-        given = [key for key in PASSWORD_SOURCES if key in fields]
-        settings = tuple((key, fields.optional(key, text, "")) for key in given)
-    elif provider in DECLARED:
-        settings = read_declared(fields, problems, DECLARED[provider])
-    elif provider == "vault":
+    if provider == "vault":
         settings = read_vault(fields, problems, shape)
-    else:
+    elif provider == "postgres":
         settings = read_role(fields, problems, server)
+    else:
+        settings = read_declared(fields, problems, DECLARED[provider])
     return CredentialSource(
         provider,
         settings,

@@ -171,9 +171,15 @@ def one_or_more(node: Node, problems: Problems) -> tuple[tuple[Place, str], ...]
 
 def unknown(what: str, written: str, known: tuple[str, ...]) -> str:
     """Return the text of an unknown word's problem, with the nearest known one."""
-    near = difflib.get_close_matches(written[:100], known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    near = nearest(written, known)
+    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
     return f"unknown {what} {written[:100]!r}; {hint}"
+
+
+def nearest(written: str, known: tuple[str, ...]) -> str:
+    """Return the known word that is most like a written one, "" when none is."""
+    near = difflib.get_close_matches(written[:100], known, n=1, cutoff=0.4)
+    return near[0] if near else ""
 
 
 def kind(node: Node) -> str:

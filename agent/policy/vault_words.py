@@ -2,14 +2,20 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
 
-from agent.policy.address import Address, AddressError, parse_url
+from agent.policy.address import AddressError, parse_url
+from agent.policy.declared import (
+    FLAG,
+    PATH,
+    SOURCES,
+    Declared,
+    Kind,
+    fitting,
+    one_of,
+    one_source,
+)
 
-SOURCES = ("file", "systemd_credential", "environment")
-VAULT_KEYS = (
-    "address", "namespace", "ca", "allow_cleartext", "auth", "mount", "role_id", "role", *SOURCES,
-    "wrapped", "token_role", "policies", "path", "common_name", "field", "user_field",
-)  # fmt: skip
 AUTHS = ("approle", "jwt", "token")
 # which keys a way to log in needs, and which it does not have
 NEEDS = {"approle": ("role_id",), "jwt": ("role",), "token": ()}
@@ -21,21 +27,6 @@ NOT_OF = {
 POLICIES_MAX = 32
 _PATH = re.compile(r"(?=.{1,256}\Z)[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._@-]*)*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@:-]{0,127}")
-
-
-def parse_server(text: str, *, cleartext: bool) -> Address:
-    """Return the address of a server.
-
-    Raises:
-        AddressError: another form; or http:// where a token would go out in clear.
-    """
-    address = parse_url(text)
-    if address.scheme == "http" and not cleartext and not _is_loopback(address.host):
-        raise AddressError(
-            "tokens go in clear to a loopback address alone: write https://, or say "
-            "allow_cleartext: true (anyone on the way can then read them)"
-        )
-    return address
 
 
 def parse_path(text: str) -> str:
@@ -63,8 +54,60 @@ def parse_word(text: str) -> str:
     return text
 
 
-def _is_loopback(host: str) -> bool:
+def _wrong(settings: Mapping[str, str]) -> tuple[str, str] | None:
+    source = one_source(settings, "a login at a vault")
+    if source is not None:
+        return source
+    if settings.get("allow_cleartext") != "true" and _goes_in_clear(settings.get("address", "")):
+        return "address", (
+            "tokens go in clear to a loopback address alone: write https://, or say "
+            "allow_cleartext: true (anyone on the way can then read them)"
+        )
+    auth = settings.get("auth", "")
+    for key in NEEDS.get(auth, ()):
+        if key not in settings:
+            return "auth", f"auth: {auth} needs the key {key!r}"
+    for key in NOT_OF.get(auth, ()):
+        if key in settings:
+            return key, f"auth: {auth} has no {key}"
+    return None
+
+
+def _goes_in_clear(text: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = parse_url(text)
+    except AddressError:
+        return False  # told where it was read
+    try:
+        loopback = ipaddress.ip_address(address.host).is_loopback
     except ValueError:
-        return False
+        loopback = False
+    return address.scheme == "http" and not loopback
+
+
+_PLACE = Kind(fitting(parse_path))
+_WORD = Kind(fitting(parse_word))
+VAULT = Declared(
+    "vault",
+    {
+        "address": Kind(fitting(parse_url)),
+        "namespace": _PLACE,
+        "ca": PATH,
+        "allow_cleartext": FLAG,
+        "auth": Kind(one_of(*AUTHS)),
+        "mount": _PLACE,
+        "role_id": _WORD,
+        "role": _WORD,
+        **SOURCES,
+        "wrapped": FLAG,
+        "token_role": _WORD,
+        "policies": Kind(fitting(parse_word), POLICIES_MAX),
+        "path": _PLACE,
+        "common_name": _WORD,
+        "field": _WORD,
+        "user_field": _WORD,
+    },
+    ("address", "auth", "token_role", "path"),
+    _wrong,
+)
+VAULT_KEYS = tuple(VAULT.kinds)

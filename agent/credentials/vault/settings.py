@@ -1,22 +1,16 @@
-"""What a target says of its vault, read from the journal's or the policy's texts, and strictly."""
+"""What a target says of its vault, read from the journal's or the policy's texts.
 
-import json
+They are checked again, by the policy's own table: the journal is a file.
+"""
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.credentials.spec import Client, CredentialError
 from agent.model.secret import Secret
-from agent.policy.vault_words import (
-    AUTHS,
-    NEEDS,
-    NOT_OF,
-    POLICIES_MAX,
-    SOURCES,
-    VAULT_KEYS,
-    parse_path,
-    parse_server,
-    parse_word,
-)
+from agent.policy.address import parse_url
+from agent.policy.declared import check_declared, items_of, source_of
+from agent.policy.vault_words import VAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,71 +69,26 @@ def read_settings(settings: Mapping[str, str]) -> VaultSettings:
         CredentialError: one is missing, unknown or wrong.
     """
     try:
-        return _read(settings)
+        check_declared(settings, VAULT)
     except ValueError as error:
         text = f"a credential of provider vault: {error}"
         raise CredentialError(text, nothing_made=True) from error
-
-
-def _read(settings: Mapping[str, str]) -> VaultSettings:
-    unknown = sorted(set(settings) - set(VAULT_KEYS))
-    if unknown:
-        raise ValueError(f"unknown setting {unknown[0][:40]!r}")
-    auth = settings.get("auth", "")
-    if auth not in AUTHS:
-        raise ValueError(f"auth is one of {', '.join(AUTHS)}")
-    for key in (*NEEDS[auth], "address", "token_role", "path"):
-        if not settings.get(key):
-            raise ValueError(f"the setting {key!r} is needed")
-    for key in NOT_OF[auth]:
-        if key in settings:
-            raise ValueError(f"auth: {auth} has no {key}")
-    sources = [(key, settings[key]) for key in SOURCES if key in settings]
-    if len(sources) != 1:
-        raise ValueError(f"the login's secret has one of {', '.join(SOURCES)}")
-    cleartext = _flag(settings, "allow_cleartext")
-    server = parse_server(settings["address"], cleartext=cleartext)
+    said = settings.get
+    server = parse_url(settings["address"])
     return VaultSettings(
         f"{server.scheme}://{server}",
-        _path(settings, "namespace"),
-        settings.get("ca", ""),
-        cleartext,
-        auth,
-        _path(settings, "mount") or auth,
-        _word(settings, "role_id") or _word(settings, "role"),
-        sources[0],
-        _flag(settings, "wrapped"),
-        _word(settings, "token_role"),
-        _policies(settings),
-        _path(settings, "path"),
-        _word(settings, "common_name"),
-        _word(settings, "field"),
-        _word(settings, "user_field"),
+        said("namespace", ""),
+        said("ca", ""),
+        said("allow_cleartext") == "true",
+        settings["auth"],
+        said("mount") or settings["auth"],
+        said("role_id") or said("role", ""),
+        source_of(settings),
+        said("wrapped") == "true",
+        settings["token_role"],
+        items_of(settings, "policies"),
+        settings["path"],
+        said("common_name", ""),
+        said("field", ""),
+        said("user_field", ""),
     )
-
-
-def _path(settings: Mapping[str, str], key: str) -> str:
-    return parse_path(settings[key]) if key in settings else ""
-
-
-def _word(settings: Mapping[str, str], key: str) -> str:
-    return parse_word(settings[key]) if key in settings else ""
-
-
-def _flag(settings: Mapping[str, str], key: str) -> bool:
-    text = settings.get(key, "false")
-    if text not in {"true", "false"}:
-        raise ValueError(f"{key} is true or false")
-    return text == "true"
-
-
-def _policies(settings: Mapping[str, str]) -> tuple[str, ...]:
-    try:
-        found = json.loads(settings.get("policies", "[]"))
-    except (ValueError, RecursionError):
-        raise ValueError("policies is no JSON list") from None
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise ValueError("policies is no list of names")
-    if len(found) > POLICIES_MAX:
-        raise ValueError(f"at most {POLICIES_MAX} policies")
-    return tuple(map(parse_word, found))

@@ -76,7 +76,7 @@ def test_the_provider_takes_what_the_policy_gives() -> None:
 
 
 MISTAKES = [
-    (GOOD, "https://bao", "http://bao", "a.yaml:7:16", "tokens go in clear"),
+    (GOOD, "https://bao", "http://bao", "a.yaml:7:7", "tokens go in clear"),
     (GOOD, ":8200", ":8200/v1", "a.yaml:7:16", "no path"),
     (GOOD, "https://bao.internal:8200", "bao.internal:8200", "a.yaml:7:16", "write https://"),
     (GOOD, "namespace: team/a", "namespace: /team", "a.yaml:8:18", "a path is words"),
@@ -120,7 +120,7 @@ def test_policies_are_bounded() -> None:
         if count == POLICIES_MAX:
             assert len(read_settings(settings(text)).policies) == POLICIES_MAX
         else:
-            assert f"at most {POLICIES_MAX} policies" in problems(text)
+            assert f"more than {POLICIES_MAX} in one list" in problems(text)
 
 
 @pytest.mark.parametrize(

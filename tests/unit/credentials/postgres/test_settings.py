@@ -4,15 +4,9 @@ import json
 
 import pytest
 
-from agent.credentials.postgres.settings import (
-    CONNECTION_LIMIT,
-    CONNECTION_LIMIT_MAX,
-    SETTINGS,
-    STATEMENT_TIMEOUT_S_MAX,
-    read_settings,
-)
+from agent.credentials.postgres.settings import CONNECTION_LIMIT, read_settings
 from agent.credentials.spec import CredentialError
-from agent.policy.parse_role import ROLE_KEYS
+from agent.policy.parse_role import CONNECTION_LIMIT_MAX, STATEMENT_TIMEOUT_S_MAX
 from agent.policy.sql_grants import GRANTS_MAX
 
 GOOD = {"admin": "adm", "file": "/x", "address": "db.internal:5432", "database": "orders"}
@@ -80,8 +74,3 @@ def test_at_the_limits() -> None:
         }
     )
     assert len(settings.grants) == GRANTS_MAX
-
-
-def test_the_policy_knows_the_same_settings() -> None:
-    """What the policy reads is what the provider takes."""
-    assert set(SETTINGS) == set(ROLE_KEYS)
