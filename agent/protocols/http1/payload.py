@@ -13,7 +13,7 @@ from agent.model.grant import AwsOptions
 from agent.model.reason import Reason
 from agent.protocols.http1.answers import Refusal
 from agent.protocols.http1.limits import SIGNED_BODY_BYTES_MAX
-from agent.protocols.http1.request import RequestHead
+from agent.protocols.http1.request import RequestHead, bounded
 from agent.wire.aws.sigv4 import EMPTY_SHA256, S3_LIKE, UNSIGNED, query_values
 
 STREAMING = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
@@ -133,6 +133,12 @@ def _check_meaning(head: RequestHead, *, s3: bool) -> Refusal | None:
             next_step="Use a bucket that is no directory bucket, or switch express sessions off.",
         )
     return None
+
+
+def aws_attributes(head: RequestHead) -> tuple[tuple[str, str], ...]:
+    """Return what a record says besides: what is done by a JSON call, and what a copy reads."""
+    names = ((b"x-amz-target", "aws-target"), (b"x-amz-copy-source", "aws-copy-source"))
+    return tuple((key, bounded(value)) for name, key in names for value in field_values(head, name))
 
 
 def field_values(head: RequestHead, name: bytes) -> list[bytes]:

@@ -30,7 +30,7 @@ from agent.protocols.http1.limits import (
     WATCH_TIMER,
 )
 from agent.protocols.http1.malformed import Malformed
-from agent.protocols.http1.payload import TOO_LONG, Payload
+from agent.protocols.http1.payload import TOO_LONG, Payload, aws_attributes
 from agent.protocols.http1.request import RequestHead
 from agent.wire.commands import (
     Command,
@@ -188,10 +188,11 @@ class HttpRelay(Ending):
             self._finish(Reason.DOWNSTREAM_CLOSED, reusable=True)
 
     def _begin(self, head: RequestHead) -> None:
-        operation = Operation(
-            self._context.new_operation_id(), NAME, head.verb, head.resource, head.attributes
-        )
         plan = self._outbound.plan(head)
+        attributes = head.attributes if plan is None else head.attributes + aws_attributes(head)
+        operation = Operation(
+            self._context.new_operation_id(), NAME, head.verb, head.resource, attributes
+        )
         payload = plan if isinstance(plan, Payload) else None
         exchange = self._exchange = Exchange(head, operation, self._now, payload)
         exchange.scrub_with(self._outbound.scrubber)

@@ -220,12 +220,12 @@ class _Draft:
         found: list[tuple[str, str]] = []
         if query:
             keys = [pair.partition(b"=")[0] for pair in query.split(b"&", QUERY_KEYS_MAX)]
-            found.append(("query-keys", _bounded(b",".join(keys[:QUERY_KEYS_MAX]))))
+            found.append(("query-keys", bounded(b",".join(keys[:QUERY_KEYS_MAX]))))
         if self.length is not None:
             found.append(("content-length", self.length.decode()))
         for name, key in ((b"content-type", "content-type"), (b"user-agent", "user-agent")):
             if name in self.seen:
-                found.append((key, _bounded(self.seen[name])))
+                found.append((key, bounded(self.seen[name])))
         return tuple(found)
 
 
@@ -240,7 +240,7 @@ def connection_tokens(value: bytes | None) -> frozenset[bytes]:
     return frozenset(token for token in tokens if token)
 
 
-def _bounded(value: bytes) -> str:
+def bounded(value: bytes) -> str:
     """Return text for a record: escaped, and over-long as head, hash and tail (R36)."""
     if len(value) <= ATTRIBUTE_CHARS_MAX and value.isascii():
         return value.decode()
