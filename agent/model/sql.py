@@ -74,6 +74,7 @@ class Classified:
     statements: tuple[Statement, ...]
     normalized: str
     since: int = 0  # the largest of its calls
+    busy: bool = False  # nobody looked at it, for too many waited: to be refused, and tried again
 
 
 def unknown(why: str) -> Classified:

@@ -3,16 +3,21 @@
 The same text has the same class, whoever sends it, so what was classified is kept; where a
 dialect says so, once for all texts that differ in values only. A text over which the process
 died, or that is past a bound, is UNKNOWN: the most dangerous class.
+
+Runs take turns, one text each, so that a run which sends many holds up no other by more than one;
+and a run's queue is bounded: a text past that is refused, whatever the policy says of UNKNOWN.
 """
 
 import asyncio
 import collections
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import msgspec
 
+from agent.model.ids import RunId
 from agent.model.sql import Classified, unknown
 from agent.runtime import expendable
 from agent.wire.relay import Kinship
@@ -22,11 +27,13 @@ KEPT_BYTES_MAX = 64 << 20  # of all kept texts and classes together, about
 CLASS_BYTES_PER_BYTE = 5  # of an answer: what its objects take (measured: 5.1 for many columns)
 KEPT_TEXT_CHARACTERS_MAX = 256 << 10  # a longer text is classified each time
 SHORT_TEXT_CHARACTERS_MAX = 16 << 10  # a longer text waits behind other long ones only
-WAITING_MAX = 1_024  # texts that wait for the process; one more is UNKNOWN
+WAITING_MAX = 1_024  # texts that wait for the processes; then only runs with few may have more
+WAITING_A_RUN_MAX = 256  # of them one run's; one more is refused
+WAITING_A_RUN_MIN = 4  # what a run may have waiting however many others wait
 NORMALIZED_CHARACTERS_MAX = 32 << 10  # a longer one is cut, and says so
 CRASHED = "the parser gave up on this text (too deep, too slow or too large)"
 TOO_MUCH = "it has more statements and names than can be decided at once"
-BUSY = "too many texts wait to be classified; try again"
+BUSY = Classified((), "", busy=True)  # too many wait: nobody has looked at it
 
 NO_KINSHIPS: Mapping[str, Kinship] = MappingProxyType({})
 logger = logging.getLogger(__name__)
@@ -52,7 +59,7 @@ def start(dialects: Mapping[str, Callable[[str], Classified]]) -> expendable.Exp
         normalized = classified.normalized
         if len(normalized) > NORMALIZED_CHARACTERS_MAX:
             cut = f"{normalized[:NORMALIZED_CHARACTERS_MAX]}…"
-            classified = Classified(classified.statements, cut)
+            classified = dataclasses.replace(classified, normalized=cut)
         answer = encoder.encode(classified)
         if len(answer) > expendable.ANSWER_BYTES_MAX:
             answer = encoder.encode(unknown(TOO_MUCH))
@@ -69,11 +76,14 @@ class _Lane:
         process: expendable.Expendable,
         on_answer: Callable[[Ask, Classified, int], None],
         on_gone: Callable[[], None],
+        is_wanted: Callable[[Ask], bool],
     ) -> None:
         self._process = process
+        self._is_wanted = is_wanted
         self._on_answer = on_answer
         self._on_gone = on_gone
-        self._waiting: collections.deque[Ask] = collections.deque()
+        self._waiting: collections.OrderedDict[RunId, collections.deque[Ask]]
+        self._waiting = collections.OrderedDict()  # the run whose turn it is comes first
         self._asked: Ask | None = None
         self._gone = False
         asyncio.get_running_loop().add_reader(process.sock.fileno(), self._answered)
@@ -83,9 +93,9 @@ class _Lane:
         """Whether the keeper ended."""
         return self._gone
 
-    def add(self, ask: Ask) -> None:
-        """Have one more classified."""
-        self._waiting.append(ask)
+    def add(self, run_id: RunId, ask: Ask) -> None:
+        """Have one more classified, when it is the run's turn."""
+        self._waiting.setdefault(run_id, collections.deque()).append(ask)
         self._next()
 
     def close(self) -> None:
@@ -93,11 +103,21 @@ class _Lane:
         self._leave()
         self._process.close()
 
-    def _next(self) -> None:
-        if self._asked is not None or not self._waiting:
-            return
-        self._asked = self._waiting.popleft()
-        dialect, text = self._asked
+    def _next(self, answered: Ask | None = None) -> None:
+        """Ask for the next; answered: whoever waits for it in another run hears of it now."""
+        while self._asked is None and self._waiting:
+            run_id, asks = self._waiting.popitem(last=False)
+            ask = asks.popleft()
+            if asks:
+                self._waiting[run_id] = asks  # at the end: the others come first
+            if ask != answered and self._is_wanted(
+                ask
+            ):  # else it was answered in another run's turn
+                self._ask(ask)
+
+    def _ask(self, ask: Ask) -> None:
+        self._asked = ask
+        dialect, text = ask
         try:
             self._process.ask(b"%b\0%b" % (dialect.encode(), text.encode()))
         except OSError:
@@ -117,7 +137,7 @@ class _Lane:
             return
         if answer is None:
             logger.warning("a classifier process died over a text of %d characters", len(ask[1]))
-        self._next()
+        self._next(ask)
         if answer is None:
             self._on_answer(ask, unknown(CRASHED), 0)
         else:
@@ -125,12 +145,14 @@ class _Lane:
 
     def _lost(self) -> None:
         """The keeper is gone: whoever waits hears the worst, and the worker ends."""
-        asks = [*([] if self._asked is None else [self._asked]), *self._waiting]
+        asks = [] if self._asked is None else [self._asked]
+        asks += [ask for waiting in self._waiting.values() for ask in waiting]
         self._asked = None
         self._waiting.clear()
         self._leave()
-        for ask in asks:
-            self._on_answer(ask, unknown(CRASHED), 0)
+        for ask in dict.fromkeys(asks):
+            if self._is_wanted(ask):
+                self._on_answer(ask, unknown(CRASHED), 0)
         self._on_gone()
 
     def _leave(self) -> None:
@@ -154,11 +176,12 @@ class Classifier:
         kinships: of dialects that have one.
         """
         self._kinships = kinships
-        self._short = _Lane(short, self._answered, on_gone)
-        self._long = _Lane(long, self._answered, on_gone)
+        self._short = _Lane(short, self._answered, on_gone, self._is_wanted)
+        self._long = _Lane(long, self._answered, on_gone, self._is_wanted)
         self._kept: collections.OrderedDict[Ask, tuple[Classified, int]] = collections.OrderedDict()
         self._kept_bytes = 0
-        self._waiting: dict[Ask, list[Callable[[Classified], None]]] = {}
+        self._waiting: dict[Ask, dict[RunId, list[Callable[[Classified], None]]]] = {}
+        self._count: collections.Counter[RunId] = collections.Counter()  # texts of each run
 
     def known(self, dialect: str, text: str) -> Classified | None:
         """Return what is remembered of a text."""
@@ -176,20 +199,33 @@ class Classifier:
         self._kept.move_to_end(ask)
         return found[0]
 
-    def classify(self, dialect: str, text: str, then: Callable[[Classified], None]) -> None:
+    def classify(
+        self, dialect: str, text: str, run_id: RunId, then: Callable[[Classified], None]
+    ) -> None:
         """Ask, and call back once: on a later turn of the event loop, or at once when refused."""
         ask = (dialect, text)
         lane = self._short if len(text) <= SHORT_TEXT_CHARACTERS_MAX else self._long
-        waiters = self._waiting.get(ask)
-        if waiters is not None:
-            waiters.append(then)
+        runs = self._waiting.get(ask, {})
+        if run_id in runs:
+            runs[run_id].append(then)
         elif lane.gone or len(text) > expendable.REQUEST_BYTES_MAX // 4:
             then(unknown(CRASHED))
-        elif len(self._waiting) >= WAITING_MAX:
-            then(unknown(BUSY))
+        elif not self._has_room(run_id):
+            then(BUSY)
         else:
-            self._waiting[ask] = [then]
-            lane.add(ask)
+            # also where another run waits for the same: that one's turn may be far away
+            self._waiting.setdefault(ask, runs)[run_id] = [then]
+            self._count[run_id] += 1
+            lane.add(run_id, ask)
+
+    def _has_room(self, run_id: RunId) -> bool:
+        mine = self._count[run_id]
+        if len(self._waiting) >= WAITING_MAX:
+            return mine < WAITING_A_RUN_MIN
+        return mine < WAITING_A_RUN_MAX
+
+    def _is_wanted(self, ask: Ask) -> bool:
+        return ask in self._waiting
 
     def close(self) -> None:
         """End the processes."""
@@ -197,10 +233,15 @@ class Classifier:
         self._long.close()
 
     def _answered(self, ask: Ask, classified: Classified, answer_bytes: int) -> None:
-        waiters = self._waiting.pop(ask)
+        runs = self._waiting.pop(ask)
+        for run_id in runs:
+            self._count[run_id] -= 1
+            if not self._count[run_id]:
+                del self._count[run_id]
         self._keep(ask, classified, answer_bytes)
-        for then in waiters:
-            then(classified)
+        for waiters in runs.values():
+            for then in waiters:
+                then(classified)
 
     def _keep(self, ask: Ask, classified: Classified, answer_bytes: int) -> None:
         kinship = self._kinships.get(ask[0])

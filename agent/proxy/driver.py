@@ -116,7 +116,7 @@ class Driver:
         self._intents = Intents(services.recorder, session, session.grant.target, self._intended)
         self._tasks: set[asyncio.Task[None]] = set()
         self._alpn = alpn
-        self._texts = Texts(services.classifier, self._classified)
+        self._texts = Texts(services.classifier, session.run_id, self._classified)
         self._draining = False
         self._answers_to = b""  # the name by which others of this run may ask it to stop
         self._stop_taken = False
@@ -137,6 +137,7 @@ class Driver:
 
     def arrived(self, channel: Channel, data: bytes) -> None:
         """See channel.Owner."""
+        self._services.peers.look(monotonic_ns())
         self._feed(Data(channel.side, data))
 
     def ended(self, channel: Channel, *, clean: bool) -> None:
@@ -168,6 +169,8 @@ class Driver:
     def cut(self, reason: Reason) -> None:
         """End now with this cause; the relay may say a last word."""
         self._flush_s = CUT_FLUSH_S
+        if self._upstream is not None:
+            self._upstream.channel.sever()
         self._feed(Cut(reason))
         self.end(reason)
 

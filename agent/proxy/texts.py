@@ -4,6 +4,7 @@ import collections
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent.model.ids import RunId
 from agent.model.sql import Classified
 from agent.proxy.classifier import Classifier
 
@@ -19,10 +20,13 @@ class _Waiting:
 class Texts:
     """One session's."""
 
-    __slots__ = ("_classifier", "_then", "_waiting")
+    __slots__ = ("_classifier", "_run_id", "_then", "_waiting")
 
-    def __init__(self, classifier: Classifier, then: Callable[[str, Classified], None]) -> None:
+    def __init__(
+        self, classifier: Classifier, run_id: RunId, then: Callable[[str, Classified], None]
+    ) -> None:
         self._classifier = classifier
+        self._run_id = run_id
         self._then = then
         self._waiting: collections.deque[_Waiting] = collections.deque()
 
@@ -35,7 +39,9 @@ class Texts:
         entry = _Waiting(text, known)
         self._waiting.append(entry)
         if known is None:
-            self._classifier.classify(dialect, text, lambda found: self._found(entry, found))
+            self._classifier.classify(
+                dialect, text, self._run_id, lambda found: self._found(entry, found)
+            )
 
     def _found(self, entry: _Waiting, classified: Classified) -> None:
         entry.classified = classified

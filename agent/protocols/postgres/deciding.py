@@ -4,6 +4,7 @@ Parse is decided with the text alone, Execute again with the values; nothing of 
 but at Execute, since nothing runs before. (A Bind runs the input functions of its values.)
 """
 
+import hashlib
 from collections import deque
 
 from agent.model.ids import OperationId
@@ -13,7 +14,13 @@ from agent.model.verdict import Allow, Verdict
 from agent.protocols.postgres.answers import NAME, Refusal
 from agent.protocols.postgres.names import NotYet, Portal, Prepared
 from agent.protocols.postgres.recording import as_recorded, bound_values, operation_of, prepare
-from agent.protocols.postgres.refusing import of_deny, of_names, of_pinned, of_record_failed
+from agent.protocols.postgres.refusing import (
+    of_busy,
+    of_deny,
+    of_names,
+    of_pinned,
+    of_record_failed,
+)
 from agent.protocols.postgres.releasing import Releasing
 from agent.protocols.postgres.sql import CLASSIFY_BYTES_MAX, touches_pinned
 from agent.protocols.postgres.state import STOPS
@@ -112,6 +119,9 @@ class Deciding(Releasing):
         if classified.since:
             classified = as_heard(classified, self._server_version)
         step.classified = classified
+        if classified.busy:
+            self._refuse_now(step, self._unlooked(step), of_busy())
+            return
         try:
             statements = resolve(classified.statements, self._run_by_name, self._portals)
         except NotYet:
@@ -129,6 +139,16 @@ class Deciding(Releasing):
                 step.pinned = of_pinned(statement, pinned)
                 break
         self._judge(step, operation)
+
+    def _unlooked(self, step: Step) -> Operation:
+        """Return the operation of a text that nobody has looked at: no literal is recorded."""
+        exchange = step.exchange
+        operation_id = self._context.new_operation_id()
+        if exchange is not None:
+            operation_id = exchange.operation.operation_id
+        digest = hashlib.sha256(step.text.encode()).hexdigest()
+        shown = f"sha256:{digest}, {step.size} bytes"
+        return Operation(operation_id, NAME, "", shown, ())
 
     def _run_by_name(self, name: str) -> tuple[Statement, ...]:
         prepared = self._find_statement(sql_name(name))

@@ -38,6 +38,15 @@ def of_record_failed() -> Refusal:
     return Refusal(Reason.RECORD_FAILED, "the operation could not be recorded, so it was not sent")
 
 
+def of_busy() -> Refusal:
+    """Return the refusal of a text that waits behind too many others of its run."""
+    return Refusal(
+        Reason.OVERLOADED,
+        "too many statements of this run wait to be classified",
+        next_step="Try again; send fewer different statements at a time.",
+    )
+
+
 def of_names() -> Refusal:
     """Return the refusal of one prepared statement or portal too many."""
     return Refusal(

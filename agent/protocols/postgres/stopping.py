@@ -5,11 +5,9 @@ recorded, or that waits behind another one is held here, and given up here: the 
 server would say, SQLSTATE 57014, in its turn.
 """
 
-import hashlib
-
 from agent.model.operation import Operation
 from agent.model.reason import Reason
-from agent.protocols.postgres.answers import NAME, Refusal
+from agent.protocols.postgres.answers import Refusal
 from agent.protocols.postgres.deciding import Deciding
 from agent.protocols.postgres.messages import error_response
 from agent.protocols.postgres.opened import Opened
@@ -71,15 +69,7 @@ class Stopping(Deciding):
         asking = self._asking
         if asking is None:
             return False
-        step = asking
-        if step.exchange is not None:
-            operation_id = step.exchange.operation.operation_id
-        else:
-            operation_id = self._context.new_operation_id()
-        # no rule has said yet whether its literals may be recorded
-        digest = hashlib.sha256(step.text.encode()).hexdigest()
-        shown = f"sha256:{digest}, {step.size} bytes"
-        self._refuse_now(step, Operation(operation_id, NAME, "", shown, ()), _REFUSAL)
+        self._refuse_now(asking, self._unlooked(asking), _REFUSAL)
         self._advance()
         return True
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent.model.ids import RuleId
 from agent.model.reason import Reason
-from agent.model.sql import Effect
+from agent.model.sql import Classified, Effect
 from agent.model.verdict import Allow
 from agent.protocols.postgres.messages import cancel_request, message
 from agent.protocols.postgres.refusing import FAILING_PARSE_WIRE, FAILING_QUERY_WIRE
@@ -18,6 +18,7 @@ from tests.protocols.postgres.steady_rig import (
     Answers,
     Play,
     bind,
+    class_of,
     close,
     copy_data,
     describe,
@@ -249,6 +250,25 @@ def test_a_text_past_the_classifiers_bound_is_unknown() -> None:
     play.loop(query("x" * (CLASSIFY_BYTES_MAX + 1)))
     assert asked == [CLASSIFY_BYTES_MAX]
     assert Effect.UNKNOWN in play.judged[-1].statements[0].effects
+
+
+def test_a_text_that_nobody_had_time_for_is_refused() -> None:
+    """53000 whatever the rules say of unknown: it may be tried again, and nothing went upstream."""
+    waits = True
+    busy = Classified((), "", busy=True)
+    play = Play(Answers(classify=lambda text: busy if waits else class_of(text)))
+    for asked in (query("SELECT 'literal'"), whole("SELECT 'literal'") + SYNC):
+        play.loop(asked)
+        told = report(play.down)
+        assert (told["S"], told["C"]) == ("ERROR", "53000")
+        assert kinds(play.take_down()) == "EZ"
+        assert play.take_up() == b""
+        assert play.denied[-1].reason is Reason.OVERLOADED
+        assert "literal" not in play.denied[-1].operation.resource
+    assert not play.judged
+    waits = False
+    play.loop(query("SELECT 'literal'"))
+    assert play.take_up() == query("SELECT 'literal'")
 
 
 def test_one_name_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

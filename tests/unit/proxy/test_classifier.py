@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from agent.model.ids import RunId
 from agent.model.sql import Classified, Effect, Relation, Statement, unknown
 from agent.proxy import classifier
 from agent.proxy.classifier import (
@@ -17,11 +18,16 @@ from agent.proxy.classifier import (
     KEPT_MAX,
     SHORT_TEXT_CHARACTERS_MAX,
     TOO_MUCH,
+    WAITING_A_RUN_MAX,
+    WAITING_A_RUN_MIN,
     WAITING_MAX,
     Classifier,
 )
 from agent.proxy.texts import Texts
 from agent.wire.relay import Kinship
+
+RUN = RunId("run")
+OTHER = RunId("other")
 
 
 def classify(text: str) -> Classified:
@@ -47,10 +53,10 @@ async def running(
     one.close()
 
 
-def asked(one: Classifier, text: str) -> "asyncio.Future[Classified]":
+def asked(one: Classifier, text: str, run_id: RunId = RUN) -> "asyncio.Future[Classified]":
     """Ask."""
     future: asyncio.Future[Classified] = asyncio.get_running_loop().create_future()
-    one.classify("x", text, future.set_result)
+    one.classify("x", text, run_id, future.set_result)
     return future
 
 
@@ -117,10 +123,11 @@ def test_bounds() -> None:
     async def scenario() -> None:
         async with running() as one:
             assert await ask(one, "many names") == unknown(TOO_MUCH)
-            flights = [asked(one, f"text {number}") for number in range(WAITING_MAX + 1)]
+            flights = [asked(one, f"text {number}") for number in range(WAITING_A_RUN_MAX + 1)]
             assert [flight.done() for flight in flights[:2]] == [False, False]
-            assert await flights[-1] == unknown(BUSY)
-            assert (await flights[-2]).normalized == f"text {WAITING_MAX - 1}"
+            assert flights[-1].done()
+            assert await flights[-1] == BUSY
+            assert (await flights[-2]).normalized == f"text {WAITING_A_RUN_MAX - 1}"
             assert one.known("x", "text 0") is not None
             for number in range(KEPT_MAX):
                 await asked(one, f"more {number}")
@@ -169,7 +176,7 @@ def test_a_sessions_answers_keep_their_order() -> None:
         async with running() as one:
             await ask(one, "known")
             told: list[str] = []
-            texts = Texts(one, lambda text, _: told.append(text))
+            texts = Texts(one, RUN, lambda text, _: told.append(text))
             texts.classify("x", "known")
             assert told == ["known"]
             texts.classify("x", "new")
@@ -191,5 +198,64 @@ def test_a_long_text_holds_up_no_short_one() -> None:
             assert short.normalized.startswith("y")
             assert not long.done()
             assert (await long).normalized.startswith("wait")
+
+    asyncio.run(scenario())
+
+
+def test_runs_take_turns() -> None:
+    """A polite run's text comes second, however many a flooding run sent before, and stays so."""
+
+    async def scenario() -> None:
+        async with running() as one:
+            told: list[str] = []
+            flights = []
+            for number in range(WAITING_A_RUN_MAX):
+                flights.append(asked(one, f"flood {number}"))
+                flights[-1].add_done_callback(lambda done: told.append(done.result().normalized))
+            for number in range(3):
+                mine = asked(one, f"polite {number}", OTHER)
+                mine.add_done_callback(lambda done: told.append(done.result().normalized))
+                before = len(told)
+                async with asyncio.timeout(10):
+                    await mine
+                assert len(told) - before <= 4, told
+            assert (await flights[-1]).normalized == f"flood {WAITING_A_RUN_MAX - 1}"
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_the_same_waits_for_the_shorter_queue() -> None:
+    """A text that another run asked for at the end of its flood is answered in this run's turn."""
+
+    async def scenario() -> None:
+        async with running() as one:
+            flood = [asked(one, f"text {number}") for number in range(200)]
+            mine = asked(one, "text 199", OTHER)
+            again = asked(one, "text 199", OTHER)
+            assert (await mine).normalized == (await again).normalized == "text 199"
+            assert flood[199].done()
+            assert not flood[100].done()
+            assert [(await flight).normalized for flight in flood][-2:] == ["text 198", "text 199"]
+            assert not one._count
+            assert not one._waiting
+
+    asyncio.run(scenario())
+
+
+def test_a_run_has_some_room_however_many_others_wait() -> None:
+    """At the bound of all only runs with few waiting may have more, up to their own bound."""
+
+    async def scenario() -> None:
+        async with running() as one:
+            crowd = [
+                asked(one, f"text {number}", RunId(f"run {number % 8}"))
+                for number in range(WAITING_MAX)
+            ]
+            assert not any(flight.done() for flight in crowd)
+            assert await asked(one, "one more", RunId("run 0")) == BUSY
+            few = [asked(one, f"few {number}", OTHER) for number in range(WAITING_A_RUN_MIN + 1)]
+            assert await few[-1] == BUSY
+            assert (await few[0]).normalized == "few 0"
+            assert (await crowd[-1]).normalized == f"text {WAITING_MAX - 1}"
 
     asyncio.run(scenario())
