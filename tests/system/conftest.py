@@ -105,12 +105,11 @@ def api_site() -> Iterator[Site]:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """A worker host with its collector, and the API that its loops call."""
+class Reporting:
+    """A worker host with its collector."""
 
     host: Host
     collector: Collector
-    site: Site
 
     def operations(self, at_least: int = 0, **wanted: object) -> list[dict[str, Any]]:
         """Return the collector's operations of the wanted values, once there are so many."""
@@ -121,6 +120,13 @@ class Stage:
             if len(found) >= max(at_least, 1) or time.monotonic() > deadline:
                 return found
             time.sleep(0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage(Reporting):
+    """With the API that its loops call."""
+
+    site: Site
 
 
 @contextmanager

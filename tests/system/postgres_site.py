@@ -2,15 +2,13 @@
 
 import os
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.servers.certificates import Authority
-from tests.servers.collector import Collector, running_collector
+from tests.servers.collector import running_collector
 from tests.servers.netns import FarHost, far_host
 from tests.servers.postgres import (
     ADMIN_PASSWORD,
@@ -19,8 +17,8 @@ from tests.servers.postgres import (
     Postgres,
     postgres_server,
 )
-from tests.system.conftest import COLLECTED_WITHIN_S, NUMBERS
-from tests.system.host import Host, running
+from tests.system.conftest import NUMBERS, Reporting
+from tests.system.host import running
 
 NAME = "orders.test.internal"
 EVERYTHING = "[read, write, ddl, privilege, session, admin, unknown]"
@@ -125,22 +123,10 @@ def postgres_site(
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """A worker host with its collector, and the database that its loops use."""
+class Stage(Reporting):
+    """With the database that its loops use."""
 
-    host: Host
-    collector: Collector
     site: Site
-
-    def operations(self, at_least: int = 0, **wanted: object) -> list[dict[str, Any]]:
-        """Return the collector's operations of the wanted values, once there are so many."""
-        deadline = time.monotonic() + COLLECTED_WITHIN_S
-        while True:
-            rows = self.collector.ask("sessions", "tail", "--lines", "10000", "--limit", "10000")
-            found = [row for row in rows if all(row.get(key) == wanted[key] for key in wanted)]
-            if len(found) >= max(at_least, 1) or time.monotonic() > deadline:
-                return found
-            time.sleep(0.1)
 
 
 @contextmanager
