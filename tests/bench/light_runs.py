@@ -35,7 +35,7 @@ class LightRun:
 def start_run(host: Host, loop: str, command: list[str]) -> LightRun:
     """Start a run as `loopwarden run` does, but for the files that it is to trust."""
     process = subprocess.Popen(
-        host.inside("user", ["/bin/sh", "-c", WAITING, "sh", *DROP, *command]),
+        ["/bin/sh", "-c", WAITING, "sh", *DROP, *command],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         env=host.loop_environment(), cwd="/",
     )  # fmt: skip
@@ -48,6 +48,7 @@ def start_run(host: Host, loop: str, command: list[str]) -> LightRun:
         finally:
             os.close(pidfd)
         process.stdin.write(b"\n")
+    process.stdin = None  # closed
     return LightRun(opened.run_id, process)
 
 

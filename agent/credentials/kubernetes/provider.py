@@ -5,6 +5,9 @@ deleting it revokes the token, and its name follows from the lease's id: nothing
 crash. (An API server remembers a token that it took for some seconds more: 10 by default.)
 """
 
+import contextlib
+from collections.abc import Iterator
+
 from agent.credentials.kubernetes.api import (
     WHO,
     ClusterSettings,
@@ -39,9 +42,10 @@ class KubernetesProvider:
             "boundObjectRef": {"kind": "Secret", "apiVersion": "v1", "name": name, "uid": uid},
         }
         request = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": spec}
-        reply = await ask(settings, "POST", settings.token, request, client)
-        if reply.status != 201:
-            raise _with_secret(reply)
+        with _secret_is_there():
+            reply = await ask(settings, "POST", settings.token, request, client)
+            if reply.status != 201:
+                raise refused(reply)
         found = object_of(reply, WHO)
         status, said = found.get("status"), found.get("spec")
         if not isinstance(status, dict) or not isinstance(said, dict):
@@ -148,8 +152,11 @@ async def _make_secret(settings: ClusterSettings, wanted: Wanted, client: Client
     wanted.keep(name)
     reply = await ask(settings, "POST", settings.secrets, content, client)
     if reply.status == 409:
-        await ask(settings, "DELETE", f"{settings.secrets}/{name}", NOW, client)
-        reply = await ask(settings, "POST", settings.secrets, content, client)
+        with _secret_is_there():
+            await ask(settings, "DELETE", f"{settings.secrets}/{name}", NOW, client)
+            reply = await ask(settings, "POST", settings.secrets, content, client)
+            if reply.status != 201:
+                raise refused(reply)
     if reply.status != 201:
         raise refused(reply)
     metadata = object_of(reply, WHO).get("metadata")
@@ -159,11 +166,14 @@ async def _make_secret(settings: ClusterSettings, wanted: Wanted, client: Client
     return uid
 
 
-def _with_secret(reply: HttpReply) -> CredentialError:
-    """The Secret is there: it is to be deleted."""
-    error = refused(reply)
-    error.nothing_made = False
-    return error
+@contextlib.contextmanager
+def _secret_is_there() -> Iterator[None]:
+    """Whatever fails inside, even before a request: the Secret is to be deleted."""
+    try:
+        yield
+    except CredentialError as error:
+        error.nothing_made = False
+        raise
 
 
 def _is_gone(reply: HttpReply) -> bool:

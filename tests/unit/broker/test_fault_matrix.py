@@ -1,0 +1,244 @@
+"""Every provider, at every step, with every fault, through the broker's own lease machine.
+
+A whole life (issue, renewal, the run's end, revocation, confirmation) is lived again and again; at
+each next step something fails, until a life is lived without meeting the fault. Killed is SIGKILL
+to a process that has journal, machine, client and provider as the broker has them; another one
+reads the journal back. Afterwards: nothing lives that no row tells of, nothing was shown as
+revoked that lived, and what nobody can end any more says until when it lives.
+
+`vault` and `postgres` are real servers. A byte now and then (slow loris) is in
+tests/unit/broker/test_http_client.py: here it is what the broker makes of it, an answer that never
+comes. A role that owns a table is in tests/unit/credentials/vault/test_provider_leases.py.
+"""
+
+import asyncio
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.broker import lease_calls, revocation
+from agent.broker.journal import Journal, Row
+from agent.broker.lease_clock import SystemClock
+from agent.broker.leases import LeaseFailed, Leases
+from agent.credentials.discover import providers
+from agent.credentials.vault.child import BIRTH_S
+from agent.model.audit import AuditEvent, LeaseChanged
+from agent.model.ids import LoopName, RunId
+from agent.model.lease import LeaseState
+from agent.runtime import clock
+from tests.unit.broker.fault_subjects import SUBJECTS, Subject, subject
+from tests.unit.broker.faults import KILLS, Fault, Plan
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
+S = LeaseState
+HANGS_S, DOWN_S, SOON_S, TICK_S = 0.5, 0.1, 20.0, 0.002
+STEPS_MAX = 60
+NO_HTTP = ("static", "postgres", "exec")
+ELSEWHERE = {"aws_sts"}  # nothing of it can be ended by anybody: its own tests have its faults
+
+
+async def until(holds: Callable[[], bool], within_s: float = 3_600.0) -> None:
+    """Return when it holds, or after that time."""
+    end = time.monotonic() + within_s
+    while not holds() and time.monotonic() < end:  # noqa: ASYNC110 - servers set no event
+        await asyncio.sleep(TICK_S)
+
+
+def _pairs(*faults: Fault) -> list[tuple[str, Fault]]:
+    """Return who meets what; 202 is of HTTP."""
+    wanted = faults or [fault for fault in Fault if fault not in KILLS]
+    return [
+        (name, fault)
+        for name in SUBJECTS
+        for fault in wanted
+        if fault is not Fault.QUEUED or name not in NO_HTTP
+    ]
+
+
+class PassingClock(SystemClock):
+    """The host's, but time can be let pass; servers have their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed_ms = 0
+
+    def boot_ms(self) -> int:
+        """See LeaseClock."""
+        return super().boot_ms() + self.passed_ms
+
+    async def wait(self, event: asyncio.Event, until_boot_ms: int | None) -> None:
+        """See LeaseClock."""
+        await until(
+            lambda: (
+                event.is_set() or (until_boot_ms is not None and self.boot_ms() >= until_boot_ms)
+            )
+        )
+
+
+class Life:
+    """A broker's leases, and what they told."""
+
+    def __init__(self, made: Subject, folder: Path, plan: Plan) -> None:
+        self._made, self._plan = made, plan
+        self._clock = PassingClock()
+        self.told: list[LeaseState] = []
+        self.lies: list[str] = []
+        journal = Journal(folder / "leases.journal")
+        self._client = made.client(plan)
+        self.leases = Leases(journal, self._client, self._note, clock=self._clock)
+
+    def _note(self, event: AuditEvent) -> None:
+        if isinstance(event, LeaseChanged):
+            self.told.append(event.state)
+            if event.state is S.REVOKED and (alive := self._made.alive()):
+                self.lies.append(f"revoked, and alive: {alive}")
+
+    async def live(self) -> None:
+        """Live a lease's life; what is down is repaired when it has been tried for a while."""
+        run_id = RunId(clock.fresh_ulid())
+        try:
+            lease = await self.leases.take(run_id, LoopName("nightly"), self._made.target())
+        except LeaseFailed:
+            pass
+        else:
+            row = self.leases.find(lease.lease_id)
+            assert row is not None
+            if row.next_ms:
+                self._clock.passed_ms += max(0, row.next_ms - self._clock.unix_ms() + 1)
+                await until(self._renewed, SOON_S)
+        self.leases.run_ended(run_id)
+        self.leases.flows_stopped(run_id)
+        await until(self._settled, DOWN_S if self._plan.fault is Fault.DOWN else SOON_S)
+        self._plan.repaired = True
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until all is over, or nobody can end it any more."""
+        await until(self._settled, SOON_S)
+        assert self._settled(), [(row.state, row.error) for row in self.rows()]
+        self.leases.close()
+        await asyncio.sleep(0)
+
+    def rows(self) -> list[Row]:
+        """Return what is not over."""
+        return self.leases.every(past=False)
+
+    def _settled(self) -> bool:
+        return all(row.state is S.DRAINING and not row.revocable for row in self.rows())
+
+    def _renewed(self) -> bool:
+        return S.DRAINING in self.told or (S.RENEWING in self.told and self.told[-1] is S.ACTIVE)
+
+
+@pytest.fixture(scope="module")
+def made(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """A provider with its backend."""
+    with subject(request.param) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is so at once."""
+    monkeypatch.setattr(revocation, "retry_delay_ms", lambda *_: 20)
+    monkeypatch.setattr(revocation, "QUARANTINE_RETRY_MS", 50)
+
+
+@pytest.mark.parametrize(("made", "fault"), _pairs(), indirect=["made"])
+def test_a_step_fails(
+    made: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """Whatever step it is: in the end all is over that can be ended, and was never said before."""
+    if fault is Fault.HANGS:
+        for name in ("ISSUE_S", "RENEW_S", "REVOKE_S", "CONFIRM_S"):
+            monkeypatch.setattr(lease_calls, name, HANGS_S)
+    for step in range(1, STEPS_MAX):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        plan = Plan(fault, step)
+        life = _lived(made, folder, plan)
+        _check(made, life, f"{made.provider}, step {step}: {fault}")
+        if not plan.met:
+            assert step > made.steps
+            return
+    raise AssertionError(f"more than {STEPS_MAX} steps")
+
+
+@pytest.mark.parametrize(("made", "fault"), _pairs(*KILLS), indirect=["made"])
+def test_the_broker_is_killed(made: Subject, tmp_path: Path, fault: Fault) -> None:
+    """At every step: the next broker ends by the journal alone whatever there is."""
+    for step in range(1, STEPS_MAX):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        killed = _killed(made, folder, Plan(fault, step))
+        _check(made, _restarted(made, folder), f"{made.provider}, step {step}: {fault}")
+        if not killed:
+            assert step > made.steps
+            return
+    raise AssertionError(f"more than {STEPS_MAX} steps")
+
+
+def test_every_provider_is_here() -> None:
+    """A new one needs a subject; see fault_subjects.py."""
+    here = {name.partition(",")[0] for name in SUBJECTS}
+    assert set(providers()) - ELSEWHERE <= here
+
+
+def _lived(made: Subject, folder: Path, plan: Plan) -> Life:
+    async def run() -> Life:
+        life = Life(made, folder, plan)
+        await life.live()
+        return life
+
+    return asyncio.run(run())
+
+
+def _killed(made: Subject, folder: Path, plan: Plan) -> bool:
+    """Live a life in a process of its own; return whether it was killed."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _lived(made, folder, plan)
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 - a child of a test's process must not go on
+            traceback.print_exc()
+            os._exit(70)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in {0, -signal.SIGKILL}
+    return code != 0
+
+
+def _restarted(made: Subject, folder: Path) -> Life:
+    async def run() -> Life:
+        life = Life(made, folder, Plan(Fault.LOST, 0))
+        life.leases.reconcile(frozenset())
+        await life.settle()
+        return life
+
+    return asyncio.run(run())
+
+
+def _check(made: Subject, life: Life, case: str) -> None:
+    """See the module."""
+    assert life.lies == [], case
+    alive, rows = made.alive(), life.rows()
+    assert len(alive) <= len(rows), f"{case}: alive, and in no row: {alive}"
+    if not rows:
+        return
+    assert made.end is not None, f"{case}: {[(row.state, row.error) for row in rows]}"
+    for row in rows:
+        assert row.expires_ms > clock.unix_ms(), case
+        assert "ends by itself" in row.error, case
+    for name in alive:  # nobody but its backend ends it: the test does, for the next life
+        made.end(name)
+
+
+def test_a_births_life_is_short() -> None:
+    """What a kill between a vault's answer and our journal leaves: a minute, and nobody has it."""
+    assert BIRTH_S <= 60
