@@ -53,6 +53,7 @@ from agent.model.secret import Secret
 from agent.policy.errors import PolicyError
 from agent.runtime import clock, confine, programs
 
+NICE = -10  # it sleeps but for a session's beginning and a lease's
 logger = logging.getLogger(__name__)
 
 
@@ -170,6 +171,7 @@ class Broker:
             case SessionBegan(worker, attribution):
                 parts.sessions.began(worker, attribution)
             case RunEmptied(run_id):
+                logger.debug("ending %s: broker %d", run_id, clock.boot_ns())
                 parts.loops.finish(run_id, Reason.RUN_ENDED)
             case messages.Alarm(alarm, detail, run_id):
                 with contextlib.suppress(ValueError):
@@ -292,4 +294,4 @@ class Broker:
 
 def main() -> int:
     """Run the broker (started by the supervisor, not by hand)."""
-    return run_role(sys.argv[1:], lambda config: config.users.broker, Broker, prepare)
+    return run_role(sys.argv[1:], lambda config: config.users.broker, Broker, prepare, nice=NICE)

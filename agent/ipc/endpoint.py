@@ -174,6 +174,11 @@ class Endpoint:
             self._event_loop.add_writer(self._sock.fileno(), self._writable)
         self._unsent.append((frame, tuple(os.dup(fd) for fd in fds)))
 
+    def look(self) -> None:
+        """Take what has arrived now, and not only when the event loop comes round to it."""
+        if not self.closed:
+            self._readable()
+
     def close(self) -> None:
         """Close this end; requests in flight raise PeerGone. on_closed is not called."""
         if self.closed:

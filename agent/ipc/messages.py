@@ -405,7 +405,7 @@ BOUNDARIES: dict[tuple[str, str], object] = {
     | RunTree
     | Probe
     | KernelStatus,
-    ("kernel", "proxy"): ToRole | Attributed | Failed,
+    ("kernel", "proxy"): ToRole | Attributed | CutRun | Failed,
     ("proxy", "kernel"): FromRole | Attribute,
     ("kernel", "reporter"): ToRole | Failed,
     ("reporter", "kernel"): FromRole,

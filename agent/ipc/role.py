@@ -21,7 +21,7 @@ import uvloop
 from agent.config.daemon import ConfigError, Daemon, load
 from agent.ipc.endpoint import Endpoint, PeerGone, Received
 from agent.ipc.messages import Drain, Message, Pulse, Ready, Wire
-from agent.runtime import confine, log, seccomp
+from agent.runtime import confine, log, priority, seccomp
 
 PULSE_INTERVAL_S = 1.0
 logger = logging.getLogger(__name__)
@@ -54,11 +54,12 @@ def run_role(
     prepare: Callable[[Daemon], None] | None = None,
     *,
     read_only: bool = False,
+    nice: int = 0,
 ) -> int:
     """Run a role's process until it is drained or kernel is gone; return the exit code.
 
     prepare runs as root, before power is given up (open root-only files here). read_only: the
-    role opens no file for writing ever after.
+    role opens no file for writing ever after. nice: below 0 for who must act at once.
     """
     parser = argparse.ArgumentParser(prog="loopwarden role", add_help=False)
     parser.add_argument("--config", type=Path, required=True)
@@ -68,6 +69,7 @@ def run_role(
     try:
         config = load(arguments.config)
         log.configure(arguments.name, config.log_level)
+        priority.prompt(nice) if nice else priority.ordinary()
         if prepare is not None:
             prepare(config)
         confine.become(confine.account(user(config)))

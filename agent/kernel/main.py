@@ -20,21 +20,24 @@ import uvloop
 from agent import __version__
 from agent.config.daemon import DEFAULT_PATH, ConfigError, Daemon, load
 from agent.ipc.endpoint import Endpoint, PeerGone
-from agent.ipc.messages import Alarm, Listeners, Message, RunEmptied
+from agent.ipc.messages import Alarm, CutRun, Listeners, Message, RunEmptied
 from agent.kernel import sole
 from agent.kernel.config import PlaneConfig
-from agent.kernel.errors import PlaneError
-from agent.kernel.events import CgroupWithoutTag, Denied, Emptied, KernelEvent, TagWithoutCgroup
+from agent.kernel.errors import PlaneError, RunRefused
+from agent.kernel.events import CgroupWithoutTag, Denied, Emptied, TagWithoutCgroup
 from agent.kernel.plane import Plane
 from agent.kernel.roles import roles
 from agent.kernel.supervisor import Supervisor, listeners
 from agent.kernel.table import Table
 from agent.model import audit
-from agent.runtime import confine, log
+from agent.model.ids import RunId
+from agent.model.reason import Reason
+from agent.runtime import confine, log, priority
 from agent.runtime.clock import boot_ns
 from agent.runtime.notify import notify, watchdog_interval_s
 
 VERIFY_INTERVAL_S = 1.0
+NICE = -10  # it sleeps but for a run's beginning and end, and for a flow's first packet
 logger = logging.getLogger(__name__)
 
 
@@ -58,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.geteuid() != 0:
             raise ConfigError("loopwardend needs root: it loads BPF programs (try sudo)")
         locks = (prepare_directories(config), *sole.hold(plane_config(config)))
+        priority.prompt(NICE, children=True)  # who has it from the service manager keeps it
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_Daemon(config, arguments.config.resolve()).serve(locks))
     except (ConfigError, LookupError, OSError, PlaneError, TimeoutError) as error:
@@ -150,15 +154,36 @@ class _Daemon:
                 self._notify_broker(Alarm(audit.Alarm.LOCK_MISSING, detail, None))
             self._events()
             for run_id in self._plane.emptied():  # the broker ends a run once, however often told
-                self._notify_broker(RunEmptied(run_id, boot_ns()))
+                self._emptied(run_id, boot_ns())
             if self._supervisor.healthy():
                 notify(WATCHDOG="1")
 
     def _events(self) -> None:
         for event in self._plane.read_events():
-            message = _notice(event)
-            if message is not None:
-                self._notify_broker(message)
+            if isinstance(event, Emptied):
+                self._emptied(event.run_id, event.at_ns)
+            elif (alarm := _notice(event)) is not None:
+                self._notify_broker(alarm)
+
+    def _emptied(self, run_id: RunId, at_ns: int) -> None:
+        """Stop the run's flows, have the workers close them, then tell the broker.
+
+        A run that was revoked before is cut already, with its true cause.
+        """
+        read_ns = boot_ns()
+        try:
+            fresh = self._plane.freeze(run_id)
+        except (OSError, RunRefused) as error:  # the broker asks for it again, until it is done
+            logger.warning("run %s: %s", run_id, error)
+            fresh = True
+        if fresh:
+            for role in self._roles:
+                worker = self._supervisor.endpoint(role.name) if role.kind == "proxy" else None
+                if worker is not None:
+                    with suppress(PeerGone):  # its sessions went with it
+                        worker.notify(CutRun(run_id, Reason.RUN_ENDED))
+        self._notify_broker(RunEmptied(run_id, at_ns))
+        logger.debug("ending %s: emptied %d read %d told %d", run_id, at_ns, read_ns, boot_ns())
 
     def _notify_broker(self, message: Message) -> None:
         """Tell the broker, or keep it until there is one (it asks for the runs when it starts)."""
@@ -195,11 +220,9 @@ class _Daemon:
 _BACKLOG_MAX = 1_000
 
 
-def _notice(event: KernelEvent) -> RunEmptied | Alarm | None:
+def _notice(event: TagWithoutCgroup | CgroupWithoutTag | Denied) -> Alarm | None:
     """Return what the broker is told of a kernel event; denials are counted, not told."""
     match event:
-        case Emptied(run_id, at_ns):
-            return RunEmptied(run_id, at_ns)
         case TagWithoutCgroup(run_id, pid, _):
             detail = f"pid {pid} was moved out of the run's cgroup: governed, no credential"
             return Alarm(audit.Alarm.TAG_WITHOUT_CGROUP, detail, run_id)

@@ -215,9 +215,18 @@ class Plane:
             raise RunRefused(Reason.INTERNAL, f"admission failed: {error}") from error
         self._inhabited.add(run_id)
 
-    def freeze(self, run_id: RunId) -> None:
-        """Set the REVOKED bit only: packets stop, sockets stay. Raises RunRefused, OSError."""
-        self._runs.revoke(self._known(run_id))
+    def freeze(self, run_id: RunId) -> bool:
+        """Set the REVOKED bit only: packets stop, sockets stay. False: it was set before.
+
+        Raises:
+            OSError: the kernel refused.
+            RunRefused: there is no such run.
+        """
+        run = self._known(run_id)
+        if self._runs.revoked(run):
+            return False
+        self._runs.revoke(run)
+        return True
 
     def revoke(self, run_id: RunId, *, kill: bool) -> None:
         """Stop the run's flows, destroy its sockets. Idempotent. Raises RunRefused."""

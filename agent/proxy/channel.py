@@ -5,6 +5,10 @@ owner.
 """
 
 import asyncio
+import contextlib
+import os
+import socket
+import struct
 from typing import Protocol, cast
 
 from agent.wire.side import Side
@@ -13,6 +17,7 @@ WRITE_HIGH_BYTES = 256 << 10  # unsent bytes at which the other side is no longe
 WRITE_LOW_BYTES = 64 << 10  # at which it is read again
 LINGER_S = 1.0  # after our FIN: how long what the peer still sends is read and thrown away
 LINGER_BYTES_MAX = 1 << 20  # and how much of it, so that it reads our last words (RFC 9112 9.6)
+NO_LINGER = struct.pack("ii", 1, 0)  # close(2) then sends RST
 FLUSH_S = 30.0  # how long a peer may take to read our last words
 
 
@@ -186,6 +191,20 @@ class Channel(asyncio.Protocol):
         self._closing = True
         if self.transport is not None:
             self.transport.abort()
+
+    def sever(self) -> None:
+        """Close now, and have the peer hear of it before this returns.
+
+        Closing is the event loop's work, a turn or two later: long, when others are busy. What is
+        unsent is thrown away (the FIN of shutdown(2) goes behind it, the RST of a close that does
+        not linger goes at once).
+        """
+        if self.transport is not None:
+            number = self.transport.get_extra_info("socket").fileno()
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+                same.shutdown(socket.SHUT_RDWR)
+        self.abort()
 
     def _last_word(self) -> None:
         """Say what the layer says before the end."""

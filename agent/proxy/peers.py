@@ -5,18 +5,33 @@ from collections import OrderedDict
 from agent.ipc.endpoint import Endpoint, PeerGone
 from agent.model.ids import LeaseId
 
+LOOK_INTERVAL_NS = 5_000_000  # how long a busy worker leaves orders unread
 CUT_LEASES_MAX = 4_096  # remembered: a lease may be on its way to a session when it is cut
 
 
 class Peers:
     """What may be away is None meanwhile."""
 
-    __slots__ = ("_cut_leases", "broker", "kernel")
+    __slots__ = ("_cut_leases", "_looked_ns", "broker", "kernel")
 
     def __init__(self, kernel: Endpoint) -> None:
         self.kernel = kernel
         self.broker: Endpoint | None = None
         self._cut_leases: OrderedDict[LeaseId, None] = OrderedDict()
+        self._looked_ns = 0
+
+    def look(self, now_ns: int) -> None:
+        """Take the orders that have come, if nobody did lately.
+
+        With many busy connections a turn of the event loop is long: a cut does not wait for its
+        end. To be called between two events of sessions, never within one.
+        """
+        if now_ns - self._looked_ns < LOOK_INTERVAL_NS:
+            return
+        self._looked_ns = now_ns
+        self.kernel.look()
+        if self.broker is not None:
+            self.broker.look()
 
     def cut_lease(self, lease_id: LeaseId) -> None:
         """Remember that the broker took a lease away."""

@@ -40,6 +40,7 @@ from agent.proxy.session import Session
 from agent.proxy.sessions import CONNECTIONS_MAX, Sessions
 from agent.proxy.upstream import DialRules
 from agent.runtime.allocator import keep_freed_memory
+from agent.runtime.clock import boot_ns
 
 DESCRIPTORS_A_CONNECTION = 2  # downstream and upstream
 DESCRIPTORS_RESERVED = 256  # peers, listeners, DNS over TCP
@@ -124,6 +125,8 @@ class Worker:
                     raise AssertionError(f"{len(socks)} descriptors for {received.message}")
                 self._acceptor.listen(socks[:tcp])
                 self._resolver.listen(socks[tcp : tcp + dns_udp], socks[tcp + dns_udp :])
+            case CutRun(run_id, reason):
+                self._cut_run(run_id, reason)
             case message:
                 logger.error("kernel sent a %s", type(message).__name__)
                 received.close_fds()
@@ -184,14 +187,19 @@ class Worker:
     def _from_broker(self, received: Received) -> None:
         match received.message:
             case CutRun(run_id, reason):
-                self._services.sessions.cut_run(run_id, reason)
-                self._services.pool.drop_run(run_id)
+                self._cut_run(run_id, reason)
             case CutLease(run_id, lease_id, reason, when_idle):
                 self._cut_lease(run_id, lease_id, reason, when_idle=when_idle)
             case PolicyNames(_, names):
                 self._resolver.names = Names.of(names)
             case message:
                 logger.error("the broker sent a %s", type(message).__name__)
+
+    def _cut_run(self, run_id: RunId, reason: Reason) -> None:
+        heard_ns = boot_ns()
+        self._services.sessions.cut_run(run_id, reason)
+        self._services.pool.drop_run(run_id)
+        logger.debug("ending %s: worker %d closed %d", run_id, heard_ns, boot_ns())
 
     def _cut_lease(
         self, run_id: RunId, lease_id: LeaseId, reason: Reason, *, when_idle: bool

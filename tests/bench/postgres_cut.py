@@ -3,6 +3,11 @@
 Time begins when the run's processes are killed, or the revoke is asked for on the control socket.
 `cut`: our end of the upstream connection, at the server's host. `stopped`: the server has the
 session no more. `dropped`: nor the run's role. The server is asked about both, every millisecond.
+
+The second table has the way to the cut, as the roles log it (`debug`), since the same beginning:
+`emptied`, the last process is gone, by the kernel's clock; `read`, the root daemon knows; `worker`,
+the worker knows; `closed`, it has closed; `broker`, the broker knows, which then has the role
+dropped; `exit to cut`, from `emptied` on. `--busy N`: N processes burn the processor meanwhile.
 """
 
 import argparse
@@ -11,6 +16,7 @@ import contextlib
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +27,7 @@ import asyncpg
 
 from agent.broker.control import Accepted, Revoke
 from agent.cli.client import Client
+from agent.runtime import priority
 from tests.bench.far_ends import FarEnds
 from tests.servers.postgres import programs
 from tests.system.host import Host, running
@@ -40,6 +47,9 @@ LEFT = (
     " (SELECT count(*) FROM pg_roles WHERE rolname = $2 AND rolname ~ '^loopwarden_')"
 )
 PATIENCE_S = 30.0
+ENDS = ("cut", "stopped", "dropped")
+WAY = ("emptied", "read", "told", "worker", "closed", "broker", "cut", "exit to cut")
+BURN = "while True: sum(range(1000))"
 EXPECTED_MS = {"cut": 50.0, "dropped": 1000.0}  # at p99
 
 
@@ -50,6 +60,10 @@ class Times:
     cut: float
     stopped: float
     dropped: float
+    way: dict[str, float]  # from the log; a revoke has no `emptied` before its cut
+
+
+Ends = tuple[float, float, float]
 
 
 class Rig:
@@ -60,6 +74,7 @@ class Rig:
         self._asking = asking
         self._ends = FarEnds(site.far.inside)
         self._socket = host.base / "run" / "control.sock"
+        self._boot_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     async def once(self, how: str, target: str, statement: str) -> Times:
         """Start a run, end it, and return how long it took."""
@@ -68,12 +83,23 @@ class Rig:
             run_id = self._run_id()
             self._ends.ended_ns(0)
             if how == "revoke":
-                began_ns = await asyncio.to_thread(self._revoke, run_id)
+                began_ns = self._revoke(run_id)  # at once: no thread that has to be run first
             else:
                 kill = next(self._runs().glob(f"*{run_id}*/cgroup.kill"))
                 began_ns = time.time_ns()
                 kill.write_text("1")
-            return await self._until_gone(began_ns, backend, user, port)
+            ends = await self._until_gone(began_ns, backend, user, port)
+            return Times(*ends, self._way(run_id, began_ns, how, ends))
+
+    def _way(self, run_id: str, began_ns: int, how: str, ends: Ends) -> dict[str, float]:
+        """Return when each part of the way was reached, the first time."""
+        way: dict[str, float] = {}
+        for text in re.findall(f"ending {run_id}: (.*)", self._host.log.read_text()):
+            for name, at_ns in re.findall(r"([a-z]+) (\d+)", text):
+                way.setdefault(name, (int(at_ns) + self._boot_ns - began_ns) / 1e6)
+        if how == "end":
+            way["exit to cut"] = ends[0] - way["emptied"]
+        return way
 
     async def _busy(self) -> tuple[int, str, int]:
         async with asyncio.timeout(PATIENCE_S):
@@ -83,7 +109,7 @@ class Rig:
                     return tuple(rows[0])
                 await asyncio.sleep(0.005)
 
-    async def _until_gone(self, began_ns: int, backend: int, user: str, port: int) -> Times:
+    async def _until_gone(self, began_ns: int, backend: int, user: str, port: int) -> Ends:
         cut_ns = stopped_ns = 0
         async with asyncio.timeout(PATIENCE_S):
             while True:
@@ -95,7 +121,8 @@ class Rig:
                 if not sessions and not roles and cut_ns:
                     break
                 await asyncio.sleep(0.001)
-        return Times(*((end - began_ns) / 1e6 for end in (cut_ns, stopped_ns, now_ns)))
+        cut, stopped, dropped = ((at - began_ns) / 1e6 for at in (cut_ns, stopped_ns, now_ns))
+        return cut, stopped, dropped
 
     def _revoke(self, run_id: str) -> int:
         with Client(self._socket) as client:
@@ -130,14 +157,37 @@ class Rig:
         raise LookupError("no run")
 
 
-def row(case: str, times: list[Times]) -> str:
-    """Return a line of the table."""
-    cells = [case, str(len(times))]
-    for name in ("cut", "stopped", "dropped"):
-        values = sorted(getattr(one, name) for one in times)
+def row(case: str, columns: list[list[float]]) -> str:
+    """Return a line of a table: p50, p99 and most of each column."""
+    cells = [case, str(len(columns[0]))]
+    for column in columns:
+        values = sorted(column)
+        if not values:
+            cells += [""] * 3
+            continue
         at = [values[len(values) // 2], values[min(len(values) - 1, len(values) * 99 // 100)]]
         cells += [f"{value:.1f}" for value in (*at, values[-1])]
     return f"| {' | '.join(cells)} |"
+
+
+def table(names: tuple[str, ...], found: dict[str, list[Times]]) -> None:
+    """Print one."""
+    heads = " | ".join(f"{name} {part}" for name in names for part in ("p50 ms", "p99", "most"))
+    print(f"| case | times | {heads} |\n|{'---|' * (2 + 3 * len(names))}")
+    for case, times in found.items():
+        every = [{**one.way, **{end: getattr(one, end) for end in ENDS}} for one in times]
+        columns = [[each[name] for each in every if name in each] for name in names]
+        print(row(case, columns), flush=True)
+
+
+@contextmanager
+def burning(count: int) -> Iterator[None]:
+    """Keep processes busy meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            busy = stack.enter_context(subprocess.Popen([sys.executable, "-c", BURN]))
+            stack.callback(busy.kill)
+        yield
 
 
 async def measure(site: Site, host: Host, cases: list[str], count: int) -> None:
@@ -146,16 +196,14 @@ async def measure(site: Site, host: Host, cases: list[str], count: int) -> None:
         host=str(site.server.folder), port=site.server.port, user="postgres", database="orders"
     )
     rig = Rig(site, host, asking)
-    names = ("cut", "stopped", "dropped")
-    heads = " | ".join(f"{name} {part}" for name in names for part in ("p50 ms", "p99", "most"))
-    print(f"| case | times | {heads} |\n|{'---|' * 11}", flush=True)
     found: dict[str, list[Times]] = {case: [] for case in cases}
     for _ in range(count):  # in turn: what else the machine does falls on all alike
         for case in cases:
             how, target, statement = case.split()
             found[case].append(await rig.once(how, target, statement))
-    for case in cases:
-        print(row(case, found[case]), flush=True)
+    table(ENDS, found)
+    table(WAY, found)
+    print(f"load average: {os.getloadavg()[0]:.1f}")
     await asking.close()
 
 
@@ -166,8 +214,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=200, help="of each case")
     parser.add_argument("--cases", default=",".join(every[:4]), help=f"of: {', '.join(every)}")
+    parser.add_argument("--busy", type=int, default=0, help="processes that burn the processor")
     arguments = parser.parse_args()
-    with postgres_site() as site, running(f"lwcut{os.getpid() % 10_000}", site.policy()) as host:
+    priority.prompt(-15)  # it holds the watch
+    name = f"lwcut{os.getpid() % 10_000}"
+    with (
+        postgres_site() as site,
+        running(name, site.policy(), log_level="debug") as host,
+        burning(arguments.busy),
+    ):
         asyncio.run(measure(site, host, arguments.cases.split(","), arguments.times))
 
 

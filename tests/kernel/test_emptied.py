@@ -19,6 +19,15 @@ def test_a_run_whose_event_was_lost_is_seen(bench: Bench) -> None:
     assert bench.plane.emptied() == ()
 
 
+def test_flows_are_stopped_once(bench: Bench) -> None:
+    """freeze says whether it was the one that stopped them: who was cut before is not cut again."""
+    run, other = bench.run(), bench.run()
+    assert bench.plane.freeze(run.run_id)
+    assert not bench.plane.freeze(run.run_id)
+    bench.plane.revoke(other.run_id, kill=False)
+    assert not bench.plane.freeze(other.run_id)
+
+
 def test_a_run_that_waits_for_its_first_process_is_not_over(bench: Bench) -> None:
     """Between making a run and admitting its process it is empty, and lives."""
     bench.run()

@@ -40,6 +40,7 @@ class Host:
     mark_prefix: int = 0x5A1
     spool_bytes_max: int = 1 << 28
     proxy_workers: int = 1
+    log_level: str = "info"
     environment: Mapping[str, str] = field(default_factory=dict)
     daemon: subprocess.Popen[bytes] | None = None
 
@@ -81,7 +82,7 @@ class Host:
             f'attach_cgroup = "/{self.instance}"\n'
             f"proxy_port = {self.proxy_port}\ndns_port = {self.proxy_port + 1}\n"
             f"mark_prefix = {self.mark_prefix}\nproxy_workers = {self.proxy_workers}\n"
-            f"drain_s = 3.0\n"
+            f'drain_s = 3.0\nlog_level = "{self.log_level}"\n'
             f"[spool]\nbytes_max = {self.spool_bytes_max}\nsegment_bytes_max = 1048576\n"
             f'[collector]\naddress = "{self.collector_address}"\n'
             f'identity_dir = "{self.identity_dir}"\n'

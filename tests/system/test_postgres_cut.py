@@ -1,6 +1,8 @@
 """A run's end, and a revoke by hand, stop what it has the server do: the server is asked."""
 
+import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -85,6 +87,22 @@ def end(whole: Stage, run_id: str) -> None:
     folder = Path(whole.host.cgroup, f"{whole.host.instance}.slice")
     for path in folder.glob(f"*{run_id}*/cgroup.kill"):
         path.write_text("1")
+
+
+def test_a_runs_end_does_not_wait_for_the_broker(whole: Stage) -> None:
+    """With the broker stopped its connections are cut all the same; the role when it goes on."""
+    with working(whole, "orders", "sleep") as run_id:
+        broker = whole.host.role_pid("broker")
+        os.kill(broker, signal.SIGSTOP)
+        try:
+            end(whole, run_id)
+            wait_for(whole, BUSY, rows=False)
+            assert whole.site.server.ask(ROLES)
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        wait_for(whole, ROLES, rows=False)
+    (cut,) = whole.operations(at_least=1, run_id=run_id, outcome="aborted")
+    assert cut["reason"] == "run-ended"
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)

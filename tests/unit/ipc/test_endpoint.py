@@ -75,6 +75,27 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
+def test_what_has_arrived_can_be_taken_at_once() -> None:
+    """look takes what is there without a turn of the event loop; nothing there is no harm."""
+
+    async def scenario() -> None:
+        ends = Ends()
+        ends.broker.look()
+        assert not ends.at_broker
+        ends.kernel.notify(RunEmptied(RUN, 1))
+        ends.kernel.notify(RunEmptied(RUN, 2))
+        ends.broker.look()
+        ends.broker.look()
+        assert [received.message for received in ends.at_broker] == [
+            RunEmptied(RUN, 1),
+            RunEmptied(RUN, 2),
+        ]
+        ends.close()
+        ends.broker.look()
+
+    asyncio.run(scenario())
+
+
 def test_notices_arrive_in_order() -> None:
     """Notices arrive typed, whole and in the order of sending."""
 

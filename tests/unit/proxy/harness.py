@@ -209,9 +209,12 @@ class Harness:
         if end is not None:
             self.call(end.close)
 
-    def cut_run(self, reason: Reason, run_id: RunId | None = None) -> None:
+    def cut_run(
+        self, reason: Reason, run_id: RunId | None = None, *, by_kernel: bool = False
+    ) -> None:
         """Say that a run is over."""
-        self._notify(self.broker, CutRun(run_id or self.run_id, reason))
+        end = self.kernel if by_kernel else self.broker
+        self._notify(end, CutRun(run_id or self.run_id, reason))
 
     def notify_from_broker(self, message: Message) -> None:
         """Send any notice of the broker's."""

@@ -170,8 +170,9 @@ def test_an_intent_is_as_durable_as_its_target_asks(
         assert levels == {durability}
 
 
+@pytest.mark.parametrize("by_kernel", [False, True], ids=["by-broker", "by-kernel"])
 def test_a_cut_ends_a_streaming_session_with_the_true_cause(
-    authority: Authority, near: Namespace, tmp_path: Path
+    authority: Authority, near: Namespace, tmp_path: Path, by_kernel: bool
 ) -> None:
     """CutRun in mid-stream: both sides end at once; the records give the true cause."""
     upstream_ended = threading.Event()
@@ -192,7 +193,7 @@ def test_a_cut_ends_a_streaming_session_with_the_true_cause(
                 sock.sendall(get("/"))
                 read_head(sock)
                 assert sock.recv(4) == b"some"
-                worker.cut_run(Reason.RUN_ENDED)
+                worker.cut_run(Reason.RUN_ENDED, by_kernel=by_kernel)
                 assert len(read_all_tls(sock)) < 1000
             assert upstream_ended.wait(5.0)
             closed = worker.wait_for(SessionClosed)[0]
