@@ -82,6 +82,9 @@ class SqlEvaluator:
             self._cache.move_to_end(key)
             return known[1]
         verdict = self.explain(operation.resource, statements).verdict
+        decided = tuple(map(self._names.decided, statements))
+        if any(new is not old for new, old in zip(decided, statements, strict=True)):
+            verdict = dataclasses.replace(verdict, statements=decided)
         if 0 < len(statements) <= CACHED_STATEMENTS_MAX:  # without any, the text decides
             self._cache[key] = (statements, verdict)
             if len(self._cache) > CACHED_VERDICTS_MAX:

@@ -21,7 +21,7 @@ one. Views, triggers, cascades and the bodies of functions are not looked into.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.model.grant import PostgresOptions, Rule, SqlMatch
 from agent.model.sql import Call, Column, Effect, Relation, Statement
@@ -96,6 +96,24 @@ class Names:
                 if self.effect_of(call) in _CHANGING and (call.schema, call.name) not in _NEXT
             ),
         )
+
+    def decided(self, statement: Statement) -> Statement:
+        """Return a statement for its record: with the effects of calls as they are decided on.
+
+        It is the same object when the built-in list has them so. `read` is in it wherever a deny
+        rule would see it.
+        """
+        calls = tuple(
+            call
+            if (effect := self.effect_of(call)) is call.effect
+            else replace(call, effect=effect)
+            for call in statement.calls
+        )
+        reads = bool(statement.reads) and Effect.READ not in statement.effects
+        if calls == statement.calls and not reads:
+            return statement
+        effects = statement.effects | {Effect.READ} if reads else statement.effects
+        return replace(statement, calls=calls, effects=effects)
 
     def effect_of(self, call: Call) -> Effect:
         """Return what a function does: as the target says, else as the built-in list does."""

@@ -134,7 +134,9 @@ def operation_of(
 
 
 def as_recorded(operation: Operation, verdict: Allow | Deny, prepared: Prepared) -> Operation:
-    """Return an operation as the rule wants it recorded."""
+    """Return an operation as the rule wants it recorded, with what was decided on."""
+    if verdict.statements is not None:
+        operation = replace(operation, statements=verdict.statements)
     if verdict.literals is Literals.KEEP:
         return operation
     kept = tuple(pair for pair in operation.attributes if not pair[0].startswith("$"))

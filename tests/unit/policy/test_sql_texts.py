@@ -216,3 +216,34 @@ def test_what_no_rule_means_is_denied(rules: list[str], text: str) -> None:
 def test_a_fixed_search_path_holds(text: str, expected: bool) -> None:
     """Names without schema mean that path's, and no statement changes it."""
     assert allows(IN_APP, text, APP) is expected
+
+
+def test_what_was_decided_on_is_what_is_recorded() -> None:
+    """The target's word on functions, for allowed and denied statements; `read` where rows are."""
+    target = ", functions: {total: read, app.bill: write}"
+    rules = ["allow: {effects: [read]}"]
+    asked = "SELECT total(1), app.bill(2), lower('x'), other(3) FROM orders"
+    for text, effects in (
+        ("SELECT total(1), lower('x') FROM orders", {"total": "read", "lower": "read"}),
+        (asked, {"total": "read", "bill": "write", "lower": "read", "other": "unknown"}),
+    ):
+        statements = classify(text).statements
+        operation = Operation(OperationId("o"), "postgres", "q", text, (), statements)
+        for _ in range(2):  # the second time from memory
+            verdict = evaluate(grant(*rules, target=target), operation)
+            assert verdict.statements is not None
+            (decided,) = verdict.statements
+            assert {call.name: call.effect for call in decided.calls} == effects
+            assert decided.effects == {"read"}
+    for text, read in (
+        ("UPDATE orders SET note = 'x' WHERE id = 1", True),
+        ("DELETE FROM orders WHERE id = 1 RETURNING id", True),
+        ("UPDATE orders SET note = 'x'", False),
+        ("SELECT 1", False),
+    ):
+        statements = classify(text).statements
+        operation = Operation(OperationId("o"), "postgres", "q", text, (), statements)
+        verdict = evaluate(grant(*rules, target=target), operation)
+        assert (verdict.statements is not None) is read
+        if verdict.statements is not None:
+            assert verdict.statements[0].effects == {"read", "write"}

@@ -1,18 +1,25 @@
 """What is recorded is bounded, and identifies what was forwarded."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
-from agent.model.sql import Effect, Statement
+from agent.model.ids import OperationId, RuleId
+from agent.model.reason import Reason
+from agent.model.sql import Call, Classified, Effect, Statement
+from agent.model.verdict import Allow, Deny, Literals
 from agent.protocols.postgres.recording import (
     TEXT_BYTES_MAX,
     VALUE_CHARS_MAX,
     VALUES_MAX,
     VERB_KINDS_MAX,
+    as_recorded,
     bound_values,
     bounded_text,
     bounded_value,
+    operation_of,
+    prepare,
     verb_of,
 )
 from agent.protocols.postgres.requests import Bind
@@ -74,3 +81,19 @@ def test_a_verb_names_the_commands() -> None:
     assert verb_of((nobody,)) == ""
     assert verb_of((select,) * VERB_KINDS_MAX).count("SELECT") == VERB_KINDS_MAX
     assert verb_of((select,) * (VERB_KINDS_MAX + 1)).endswith("; …")
+
+
+def test_the_record_has_what_was_decided_on() -> None:
+    """Statements of the verdict stand in place of those that were asked about."""
+    asked = Statement("SELECT", frozenset({Effect.READ}), calls=(Call("", "f", Effect.UNKNOWN),))
+    decided = replace(asked, calls=(Call("", "f", Effect.READ),))
+    classified = Classified((asked,), "SELECT f($1)")
+    prepared = prepare("SELECT f('x')", classified, (asked,))
+    operation = operation_of(OperationId("o"), prepared, (("$1", "x"),))
+    for literals in Literals:
+        for verdict in (
+            Allow(RuleId("l/0"), 0, literals, statements=(decided,)),
+            Deny(RuleId("l/0"), Reason.POLICY_DENIED, "No.", "Ask.", literals, (decided,)),
+        ):
+            assert as_recorded(operation, verdict, prepared).statements == (decided,)
+    assert as_recorded(operation, Allow(RuleId("l/0")), prepared) is operation
