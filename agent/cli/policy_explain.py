@@ -223,7 +223,9 @@ def _document(loop: LoopPolicy, answer: Answer) -> dict[str, Any]:
 
 def _verdict_document(verdict: Verdict) -> dict[str, Any]:
     kind = "allow" if isinstance(verdict, Allow) else "deny"
-    return {"verdict": kind, **msgspec.to_builtins(verdict)}
+    fields = msgspec.to_builtins(verdict)
+    del fields["statements"]  # they are told beside it
+    return {"verdict": kind, **fields}
 
 
 def _rules(rules: tuple[Rule, ...]) -> list[dict[str, str]]:
