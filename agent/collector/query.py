@@ -194,12 +194,15 @@ def _ended(
     host_id: str, seq: int, wanted: Filter
 ) -> Iterable[tuple[str, Select[Any], ColumnElement[int]]]:
     """Yield kind, query and number column of what ended on a host behind this number."""
-    ops, table = schema.operations, schema.sessions
+    ops, table, run = schema.operations, schema.sessions, schema.runs
     of_session = and_(table.c.host_id == ops.c.host_id, table.c.session_id == ops.c.session_id)
+    of_run = and_(run.c.host_id == ops.c.host_id, run.c.run_id == ops.c.run_id)
+    host = schema.hosts.c.name.label("host")
     operations = (
-        select(ops, table.c.exe, table.c.pid, schema.hosts.c.name.label("host"))
+        select(ops, table.c.exe, table.c.pid, host, run.c.initiator)
         .join(schema.hosts, schema.hosts.c.host_id == ops.c.host_id)
         .join(table, of_session, isouter=True)
+        .join(run, of_run, isouter=True)
         .where(
             ops.c.host_id == host_id,
             ops.c.last_seq > seq,

@@ -146,6 +146,8 @@ def test_runs_are_found_by_who_started_them(tmp_path: Path, by: str, found: list
         heads = dict.fromkeys(query.heads(connection), 0)
         news = query.news(connection, heads, wanted)
         assert sorted(row["run_id"] for row in news) == sorted(ulid(number) for number in found)
+        started = {run["run_id"]: run["initiator"] for run in query.runs(connection, wanted)}
+        assert all(row["initiator"] == started[row["run_id"]] for row in news)  # of each operation
         who = query.who(connection, TARGET, NOW_MS + 10, wanted)
         assert {row["run_id"] for row in who} == {ulid(number) for number in found}
     engine.dispose()
