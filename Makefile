@@ -45,7 +45,7 @@ test: require-root packages-test $(VENV)/.test bpf  ## every test, kernel tests 
 	@$(BIN)/python -m tests.checks.sweep
 	@$(BIN)/python -m tests.checks.suite $(ARGS)
 
-bench: require-root packages-test $(VENV)/.test bpf  ## the benchmarks, side by side (root)
+bench: require-root packages-test $(VENV)/.test bpf  ## the benchmarks, side by side: HTTP, PostgreSQL, how soon it stops (root)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 transparency: require-root packages-test $(VENV)/.test bpf  ## the database drivers' own suites, directly and through a loop (root)
