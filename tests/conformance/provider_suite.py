@@ -108,10 +108,11 @@ async def _check_refusal(case: Case, settings: Mapping[str, str]) -> None:
 
 
 async def _check_ttl(case: Case) -> None:
-    """A target's ttl is an upper bound of what the provider declares."""
+    """A target's ttl is an upper bound of what the provider declares, and can end."""
     asked = replace(wanted(case, min(case.spec.shapes), case.good), ttl_s=TTL_S)
     issued = await _timely(case.spec.make().issue(asked, case.client, NOW_MS))
-    assert issued.expires_ms <= NOW_MS + 1000 * (TTL_S + TTL_SLACK_S)
+    if issued.revocable:  # of what nobody can end, the true end is told
+        assert issued.expires_ms <= NOW_MS + 1000 * (TTL_S + TTL_SLACK_S)
     await _take_back(case, asked, issued)
 
 
@@ -143,7 +144,7 @@ async def _check_revoke(case: Case) -> None:
     if issued.revocable:
         assert await _gone(case, asked, issued.handle) in {False, None}
     for _ in range(2):
-        await _timely(case.spec.make().revoke(asked, issued.handle, case.client))
+        await _take_back(case, asked, issued)
     if issued.revocable:
         assert not case.alive(issued)
         assert await _gone(case, asked, issued.handle) in {True, None}
@@ -163,7 +164,7 @@ async def _check_lost_answer(case: Case) -> None:
         keep=kept.append,
     )
     issued = await _timely(case.spec.make().issue(asked, case.client, NOW_MS))
-    await _timely(case.spec.make().revoke(asked, kept[-1], case.client))
+    await _take_back(case, asked, replace(issued, handle=kept[-1]))
     assert not (issued.revocable and case.alive(issued))
     if issued.revocable:
         assert await _gone(case, asked, kept[-1]) in {True, None}
@@ -176,7 +177,14 @@ async def _check_probe(case: Case) -> None:
 
 
 async def _take_back(case: Case, asked: Wanted, issued: Issued) -> None:
-    await _timely(case.spec.make().revoke(asked, issued.handle, case.client))
+    """Revoke it. What nobody can end is told so, with its end: never as done."""
+    revocation = case.spec.make().revoke(asked, issued.handle, case.client)
+    if issued.revocable or not issued.expires_ms:
+        await _timely(revocation)
+        return
+    with pytest.raises(CredentialError) as caught:
+        await _timely(revocation)
+    assert caught.value.ends_ms > 0
 
 
 async def _gone(case: Case, asked: Wanted, handle: str) -> bool | None:

@@ -5,12 +5,13 @@ Source: AWS Security Token Service API Reference, version 2011-06-15.
 
 import hashlib
 import re
+from dataclasses import replace
 from urllib.parse import urlencode, urlsplit
 
 from agent.credentials.aws_sts.settings import RoleSettings
 from agent.credentials.replies import secret_text
 from agent.credentials.run_token import token_of_run
-from agent.credentials.spec import Client, CredentialError, HttpReply, HttpRequest, Wanted
+from agent.credentials.spec import Client, CredentialError, HttpRequest, Wanted
 from agent.model.credential import AwsKeys
 from agent.model.secret import Secret
 from agent.wire.aws.sigv4 import Signer, Unsigned
@@ -57,17 +58,19 @@ def keys_form(settings: RoleSettings) -> Form:
     return form
 
 
-async def ask_signed(settings: RoleSettings, action: str, form: Form, client: Client) -> HttpReply:
-    """Ask with the operator's own keys.
+async def signed_request(
+    settings: RoleSettings, action: str, form: Form, client: Client
+) -> HttpRequest:
+    """Return a request with the operator's own signature.
 
     Raises:
-        CredentialError: no answer, or the keys can't be used.
+        CredentialError: the keys can't be used.
     """
     secret = await secret_text(client, *settings.source, "the secret key of access_key_id")
     keys = AwsKeys(Secret(settings.access_key_id.encode()), Secret(secret.encode()), None)
     if not re.fullmatch(r"[!-~]{16,256}", secret):
         raise CredentialError("the secret key of access_key_id is no such key", nothing_made=True)
-    request = _request(settings, action, form)
+    request = plain_request(settings, action, form)
     parts = urlsplit(request.url)
     body = request.body.reveal() if request.body is not None else b""
     usual = {"https": 443, "http": 80}[parts.scheme]
@@ -82,16 +85,7 @@ async def ask_signed(settings: RoleSettings, action: str, form: Form, client: Cl
     )  # fmt: skip
     added = (line.partition(b": ") for line in signed.lines)
     headers = dict(request.headers) | {name.decode(): Secret(value) for name, _, value in added}
-    return await client.http(HttpRequest("POST", request.url, headers, request.body, settings.ca))
-
-
-async def ask(settings: RoleSettings, action: str, form: Form, client: Client) -> HttpReply:
-    """Ask with what the form itself shows; nothing is signed.
-
-    Raises:
-        CredentialError: no answer.
-    """
-    return await client.http(_request(settings, action, form))
+    return replace(request, headers=headers)
 
 
 async def web_identity(settings: RoleSettings, wanted: Wanted, client: Client, now_ms: int) -> str:
@@ -110,7 +104,8 @@ async def web_identity(settings: RoleSettings, wanted: Wanted, client: Client, n
     return token
 
 
-def _request(settings: RoleSettings, action: str, form: Form) -> HttpRequest:
+def plain_request(settings: RoleSettings, action: str, form: Form) -> HttpRequest:
+    """Return a request without a signature: its form shows who asks."""
     whole = [("Action", action), ("Version", VERSION), *form]
     endpoint = settings.endpoint
     url = endpoint if urlsplit(endpoint).path else f"{endpoint}/"

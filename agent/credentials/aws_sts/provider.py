@@ -7,10 +7,10 @@ lease stays in the journal, as alive and not revocable, until the end that STS s
 
 from agent.credentials.aws_sts.answers import WHO, leaves_of, refused
 from agent.credentials.aws_sts.calls import (
-    ask,
-    ask_signed,
     keys_form,
+    plain_request,
     role_form,
+    signed_request,
     web_identity,
 )
 from agent.credentials.aws_sts.settings import RoleSettings, read_settings
@@ -43,14 +43,14 @@ class AwsStsProvider:
         duration_s = _duration_s(settings, wanted)
         form = role_form(settings, wanted, duration_s)
         if settings.by_token:
-            form.append(("WebIdentityToken", await web_identity(settings, wanted, client, now_ms)))
+            token = await web_identity(settings, wanted, client, now_ms)
+            form.append(("WebIdentityToken", token))
+            request = plain_request(settings, "AssumeRoleWithWebIdentity", form)
         else:
             form += keys_form(settings)
+            request = await signed_request(settings, "AssumeRole", form, client)
         wanted.keep(handle_until(asked_ms(wanted) + 1000 * (duration_s + SLACK_S)))
-        if settings.by_token:
-            reply = await ask(settings, "AssumeRoleWithWebIdentity", form, client)
-        else:
-            reply = await ask_signed(settings, "AssumeRole", form, client)
+        reply = await client.http(request)
         if reply.status != 200:
             raise refused(reply)
         return _issued(reply, duration_s, now_ms)
@@ -83,10 +83,11 @@ class AwsStsProvider:
             if not settings.of_run:  # nobody's run is asked about
                 await web_identity(settings, wanted, client, 0)
             return
-        reply = await ask_signed(settings, "GetCallerIdentity", [], client)
+        reply = await client.http(await signed_request(settings, "GetCallerIdentity", [], client))
         if reply.status != 200:
             raise refused(reply)
-        leaves_of(reply)
+        if not leaves_of(reply).get("Arn"):
+            raise CredentialError(f"{WHO} does not say who we are: is the endpoint right?")
 
 
 def _duration_s(settings: RoleSettings, wanted: Wanted) -> int:

@@ -10,7 +10,7 @@ from agent.broker.sources import BrokerClient
 from agent.credentials.exec import SPEC
 from agent.credentials.exec.printed import OWN_HANDLE_CHARACTERS_MAX, Printed, read_printed
 from agent.credentials.spec import CredentialError, Issued, Wanted
-from agent.model.credential import Shape, secrets_of
+from agent.model.credential import AwsKeys, Shape, secrets_of
 from agent.model.secret import Secret
 from tests.conformance.provider_suite import NOW_MS, Case, check_all, wanted
 from tests.servers.programs import Folder, folder, keeper
@@ -22,7 +22,8 @@ MAKE = """cd {scratch} && echo alive > $LOOPWARDEN_LEASE
 cat <<END
 {{"token": "{canary}-$LOOPWARDEN_LEASE", "user": "robot", "password": "{canary}-$LOOPWARDEN_LEASE",
  "certificate": "-----BEGIN CERTIFICATE-----", "key": "{pem}",
- "expires_in": 3600, "handle": "h $LOOPWARDEN_RUN"}}
+ "access_key_id": "{canary}-$LOOPWARDEN_LEASE", "secret_access_key": "{canary}",
+ "session_token": "{canary}", "expires_in": 3600, "handle": "h $LOOPWARDEN_RUN"}}
 END"""
 END = """cd {scratch} && rm -f $LOOPWARDEN_LEASE
 echo "$LOOPWARDEN_ACTION $LOOPWARDEN_HANDLE" >> ended"""
@@ -127,6 +128,27 @@ def test_exec_credential() -> None:
         printed = _read(text | {"status": status}, shape)
         assert printed.end_ms == 1_800_003_600_000
         assert CANARY not in repr(printed)
+
+
+def test_credential_process() -> None:
+    """AWS' form: temporary keys, and long-lived ones without a token."""
+    text = {"Version": 1, "AccessKeyId": "AKIA", "SecretAccessKey": CANARY}
+    temporary = {"SessionToken": "t", "Expiration": "2027-01-15T09:00:00Z"}
+    for found, token, end_ms in (
+        (text | temporary, b"t", 1_800_003_600_000),
+        (text, None, 0),
+    ):
+        printed = _read(found, Shape.AWS_KEYS)
+        assert printed.end_ms == end_ms
+        keys = printed.credential
+        assert isinstance(keys, AwsKeys)
+        assert keys.access_key_id.reveal() == b"AKIA"
+        assert keys.secret_access_key.reveal() == CANARY.encode()
+        shown = None if keys.session_token is None else keys.session_token.reveal()
+        assert shown == token
+    for wrong in ({"AccessKeyId": "a\nb"}, {"SecretAccessKey": ""}, {"More": 1}, {"Version": 2}):
+        with pytest.raises(CredentialError):
+            _read(text | wrong, Shape.AWS_KEYS)
 
 
 @pytest.mark.parametrize(
