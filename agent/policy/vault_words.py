@@ -70,6 +70,17 @@ def _wrong(settings: Mapping[str, str]) -> tuple[str, str] | None:
     for key in NOT_OF.get(auth, ()):
         if key in settings:
             return key, f"auth: {auth} has no {key}"
+    return _wrong_run(settings)
+
+
+def _wrong_run(settings: Mapping[str, str]) -> tuple[str, str] | None:
+    """What is wrong with how a run's token is made."""
+    if "token_role" not in settings and "run_role" not in settings:
+        return "", "provider vault needs the key 'token_role' or 'run_role'"
+    by = "run_role" if "run_role" in settings else "token_role"
+    for key in ("token_role", "policies") if by == "run_role" else ("run_mount",):
+        if key in settings:
+            return key, f"a run's token by {by} has no {key}"
     return None
 
 
@@ -101,13 +112,15 @@ VAULT = Declared(
         **SOURCES,
         "wrapped": FLAG,
         "token_role": _WORD,
+        "run_mount": _PLACE,
+        "run_role": _WORD,
         "policies": Kind(fitting(parse_word), POLICIES_MAX),
         "path": _PLACE,
         "common_name": _WORD,
         "field": _WORD,
         "user_field": _WORD,
     },
-    ("address", "auth", "token_role", "path"),
+    ("address", "auth", "path"),
     _wrong,
 )
 VAULT_KEYS = tuple(VAULT.kinds)

@@ -19,12 +19,14 @@ _ALL = frozenset({"root", "update"})
 
 
 async def check_rights(settings: VaultSettings, wanted: Wanted, client: Client) -> None:
-    """Return when all that is needed is allowed.
+    """Return when all that is needed is allowed; what a run's own login may do can't be asked.
 
     Raises:
         CredentialError: something is not; the text names it.
     """
-    paths = [f"auth/token/create/{settings.token_role}", *RIGHTS]
+    paths = list(RIGHTS)
+    if settings.token_role:
+        paths.append(f"auth/token/create/{settings.token_role}")
     answer = await ask(settings, client, "POST", "sys/capabilities-self", {"paths": paths})
     if not answer.good:
         raise refusal(settings, answer, "tell what our login may do")
@@ -32,6 +34,8 @@ async def check_rights(settings: VaultSettings, wanted: Wanted, client: Client) 
     if lacking:
         text = f"our login at {settings.url} may not update {', '.join(lacking)}"
         raise CredentialError(text, nothing_made=True)
+    if settings.run_role:
+        return
     child = await make_child(settings, wanted, client)
     try:
         body: dict[str, object] = {"accessor": child.accessor, "paths": [settings.path]}

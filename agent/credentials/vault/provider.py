@@ -17,6 +17,7 @@ from agent.credentials.vault.engines import (
 )
 from agent.credentials.vault.handle import Handle, parse_handle, serialize_handle
 from agent.credentials.vault.probing import check_rights
+from agent.credentials.vault.run_login import log_run_in
 from agent.credentials.vault.settings import VaultSettings, read_settings
 from agent.credentials.vault.shaping import shaped
 from agent.model.ids import decode_ulid
@@ -34,7 +35,10 @@ class VaultProvider:
             CredentialError: it can't be made.
         """
         settings = read_settings(wanted.settings)
-        child = await make_child(settings, wanted, client)
+        if settings.run_role:
+            child = await log_run_in(settings, wanted, client, now_ms)
+        else:
+            child = await make_child(settings, wanted, client)
         try:
             wanted.keep(serialize_handle(Handle(child.accessor)))
             return await _issue(settings, wanted, client, now_ms, child)
@@ -67,7 +71,7 @@ class VaultProvider:
         """
         settings, found = read_settings(wanted.settings), parse_handle(handle)
         if found is None:
-            return  # a token that was never kept leased nothing, and is over within BIRTH_S
+            return  # a token that was never kept leased nothing, and is over soon by itself
         failed: CredentialError | None = None
         try:
             if found.lease:

@@ -26,7 +26,9 @@ class VaultSettings:
     role: str  # the AppRole's RoleID, or the JWT's role
     source: tuple[str, str]
     wrapped: bool
-    token_role: str
+    token_role: str  # how a run's token is made: by it, or by a login of the run's own
+    run_mount: str
+    run_role: str
     policies: tuple[str, ...]
     path: str
     common_name: str
@@ -85,7 +87,9 @@ def read_settings(settings: Mapping[str, str]) -> VaultSettings:
         said("role_id") or said("role", ""),
         source_of(settings),
         said("wrapped") == "true",
-        settings["token_role"],
+        said("token_role", ""),
+        said("run_mount", "jwt"),
+        said("run_role", ""),
         items_of(settings, "policies"),
         settings["path"],
         said("common_name", ""),
