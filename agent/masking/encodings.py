@@ -19,6 +19,8 @@ _SHORT_ESCAPES = {
     0x22: rb'\\"', 0x2F: rb"\\/", 0x5C: rb"\\\\", 0x08: rb"\\b",
     0x0C: rb"\\f", 0x0A: rb"\\n", 0x0D: rb"\\r", 0x09: rb"\\t",
 }  # fmt: skip
+_BACKSLASH = 0x5C
+_ESCAPED_BACKSLASH = rb"(?:\\u005[Cc]|%5[Cc]"
 
 
 def literals(secret: Secret) -> tuple[bytes, ...]:
@@ -41,17 +43,53 @@ def literals(secret: Secret) -> tuple[bytes, ...]:
 
 
 def tolerant_pattern(secret: Secret) -> bytes:
-    """Return a pattern for the secret in any mix of percent and JSON escapes."""
-    return b"".join(_atom(byte) for byte in secret.reveal()[-TOLERANT_BYTES_MAX:])
+    """Return a pattern for the secret in any mix of percent and JSON escapes.
+
+    A backslash may be one or the half of an escaped one, so that many of them could be read in
+    exponentially many ways: a run of them is plain or escaped as a whole, and is not read again
+    once the character behind it was found.
+    """
+    return b"".join(whole for _, whole in _segments(secret))
 
 
 def tolerant_start(secret: Secret) -> bytes:
-    """Return a pattern for a proper beginning of it that the data ends with."""
-    atoms = [_atom(byte) for byte in secret.reveal()[-TOLERANT_BYTES_MAX:]]
-    pattern = rb"\Z"
-    for atom in reversed(atoms[1:]):
-        pattern = rb"(?:\Z|" + atom + pattern + rb")"
-    return atoms[0] + pattern
+    """Return a pattern for a proper beginning of it that the data ends with, or a little more."""
+    pattern = b""
+    for begun, whole in reversed(_segments(secret)):
+        pattern = whole + rb"(?:\Z|" + pattern + b")" if pattern else whole + rb"\Z"
+        if begun:
+            pattern = b"(?:" + begun + rb"\Z|" + pattern + b")"
+    return pattern
+
+
+def _segments(secret: Secret) -> list[tuple[bytes, bytes]]:
+    """Return patterns of each character, with the backslashes before it: (beginning, whole)."""
+    value = secret.reveal()[-TOLERANT_BYTES_MAX:]
+    found: list[tuple[bytes, bytes]] = []
+    run = 0
+    for byte in value:
+        if byte == _BACKSLASH:
+            run += 1
+        elif run:
+            segment = _run(run) + _atom(byte)
+            found.append((_begun(run), b"(?>" + segment + b")" if found else segment))
+            run = 0
+        else:
+            found.append((b"", _atom(byte)))
+    if run:
+        found.append((_begun(run), _run(run)))
+    return found
+
+
+def _run(count: int) -> bytes:
+    if count == 1:  # simple enough to be looked for by its first byte
+        return _ESCAPED_BACKSLASH + rb"|\\\\|\\)"
+    plain, escaped = _ESCAPED_BACKSLASH + rb"|\\)", _ESCAPED_BACKSLASH + rb"|\\\\)"
+    return b"(?:%b{%d}|%b{%d})" % (escaped, count, plain, count)
+
+
+def _begun(count: int) -> bytes:
+    return _ESCAPED_BACKSLASH + rb"|\\){1,%d}" % (2 * count)
 
 
 def _atom(byte: int) -> bytes:
@@ -59,7 +97,8 @@ def _atom(byte: int) -> bytes:
         b"[%c%c]" % (digit, digit ^ 0x20) if digit > 0x39 else b"%c" % digit
         for digit in b"%02X" % byte
     )
-    forms = [re.escape(b"%c" % byte), b"%" + digits, rb"\\u00" + digits]
+    forms = [b"%" + digits, rb"\\u00" + digits]
     if byte in _SHORT_ESCAPES:
         forms.append(_SHORT_ESCAPES[byte])
+    forms.append(re.escape(b"%c" % byte))  # last: of `%25` the whole is one character
     return b"(?:" + b"|".join(forms) + b")"

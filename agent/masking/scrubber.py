@@ -58,10 +58,14 @@ class Scrubber:
         """Return where forms are, from and to; they may overlap."""
         spans: list[tuple[int, int]] = []
         for form in self._literals:
-            start = data.find(form)
-            while start >= 0:
-                spans.append((start, start + len(form)))
-                start = data.find(form, start + 1)
+            size = len(form)
+            start = found = data.find(form)
+            while found >= 0:
+                following = data.find(form, found + 1)
+                if not found < following <= found + size:  # else they make one span
+                    spans.append((start, found + size))
+                    start = following
+                found = following
         if b"%" in data or b"\\" in data:
             for pattern in self._tolerant:
                 spans += [found.span() for found in pattern.finditer(data)]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from urllib.parse import quote
 
 import pytest
@@ -178,3 +179,37 @@ def test_what_comes_again_is_clean_again() -> None:
         assert scrubber.scrub(b"has none") == b"has none"
         assert scrubber.scrub(large).startswith(b"has **********x")
         assert scrubber.scrub(small) == b"has **********"
+
+
+@pytest.mark.parametrize(
+    ("secret", "nearly"),
+    [
+        (b"a" + b"\\" * 62 + b"b", b"a" + b"\\" * 121 + b"c"),
+        (b'\\"' * 32, b'\\\\"' * 31 + b"c"),
+        (b"\\u" * 32, b"\\\\u" * 31 + b"c"),
+        (b"\\" * 64, b"\\" * 63),
+        (b"%" * 64, b"%25" * 63),
+        (b"%25" * 21, b"%2525" * 20),
+    ],
+)
+def test_what_is_nearly_a_secret_of_escapes_costs_little(secret: bytes, nearly: bytes) -> None:
+    """Each could be read in 2 to the 30th ways or more; the time is that of a few."""
+    scrubber = Scrubber([Secret(secret)])
+    data = (nearly * (KNOWN_BYTES_MAX * 8 // len(nearly)))[: KNOWN_BYTES_MAX * 8]
+    began = time.process_time()
+    for end in range(len(data) - 200, len(data)):
+        scrubber.tail(data[:end])
+    scrubber.spans(data)
+    assert time.process_time() - began < 5.0
+
+
+@pytest.mark.parametrize("secret", [b'\\\\a\\"b\\', b"a\\u0061\\\\\\n%41", b"\\" * 8])
+def test_backslashes_are_found_in_every_form(secret: bytes) -> None:
+    """Plain, escaped once, in percent, or in full, also cut anywhere."""
+    scrubber = Scrubber([Secret(secret)])
+    for name, form in _forms(secret).items():
+        if "base64" in name:
+            continue
+        data = b"<" + form + b">"
+        for piece in (1, 3, 1000):
+            assert _stream(scrubber, data, piece) == b"<" + b"*" * len(form) + b">", name
