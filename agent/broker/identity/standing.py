@@ -8,6 +8,7 @@ them could show it here.
 from dataclasses import dataclass
 
 from agent.broker.identity.refusal import Check, Unverified
+from agent.policy.parse_issuer import AGE_S_MAX, CLOCK_SKEW_S_MAX
 from agent.policy.schema import Issuer
 
 SUBJECT_BYTES_MAX = 512
@@ -22,7 +23,7 @@ class Standing:
     subject: str
     issued_s: int
     expires_s: int
-    ends_s: int  # from then on it is refused, skew included
+    ends_s: int  # from then on no policy can take it: another one may come while it lives
     token_id: str
 
 
@@ -60,11 +61,10 @@ def check_standing(claims: dict[str, object], issuer: Issuer, now_s: int) -> Sta
         raise Unverified(Check.NOT_YET, f"nbf is {begins - now_s} s ahead (skew {skew} s)")
     if issued > now_s + skew:
         raise Unverified(Check.FUTURE, f"iat is {issued - now_s} s ahead (skew {skew} s)")
-    oldest = issued + issuer.max_age_s + skew
-    if now_s >= oldest:
+    if now_s >= issued + issuer.max_age_s + skew:
         age = f"{now_s - issued} s old (max_age {issuer.max_age_s} s)"
         raise Unverified(Check.TOO_OLD, age)
-    ends_s = min(expires + skew, oldest)
+    ends_s = min(expires, issued + AGE_S_MAX) + CLOCK_SKEW_S_MAX
     return Standing(subject, issued, expires, ends_s, _token_id(claims))
 
 

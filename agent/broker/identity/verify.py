@@ -32,7 +32,7 @@ class Verified:
     digest: bytes
     issued_s: int
     expires_s: int  # as it says itself
-    ends_s: int  # from then on it is not taken here
+    ends_s: int  # from then on no policy can take it
     reusable: bool
 
 

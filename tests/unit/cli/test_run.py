@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import socket
+import struct
 import sys
 import termios
 from pathlib import Path
@@ -17,6 +18,8 @@ from agent.model.audit import RunStarted
 from tests.unit.broker.harness import run_async
 from tests.unit.cli.launcher import ROOT, cli, command, daemon, finish, run_words, start
 from tests.unit.cli.terminal import Terminal
+
+TIOCGPTN = 0x80045430  # Linux uapi asm-generic/ioctls.h: the number of a pseudo-terminal
 
 
 @pytest.mark.parametrize(
@@ -165,16 +168,19 @@ def test_job_control_sees_one_job() -> None:
 
 
 def test_the_terminal_is_the_commands() -> None:
-    """It has the terminal itself, with its size."""
+    """It has the terminal itself, with its size; the record says which terminal it was."""
 
     async def main() -> None:
         async with daemon() as made:
             words = run_words("sh", "-c", "tty; stty size")
             terminal = Terminal(command(made, *words), ROOT)
             termios.tcsetwinsize(terminal.fd, (33, 77))
-            await terminal.until(b"/dev/pts/")
+            number = struct.unpack("I", fcntl.ioctl(terminal.fd, TIOCGPTN, bytes(4)))[0]
+            await terminal.until(f"/dev/pts/{number}\r\n".encode())
             await terminal.until(b"33 77")
             assert await terminal.ended() == 0
+            [started] = made.reporter.of(RunStarted)
+            assert started.run.initiator.tty == f"pts/{number}"
 
     run_async(main())
 

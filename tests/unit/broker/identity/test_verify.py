@@ -1,12 +1,15 @@
 """What is good is taken: as GitHub, GitLab, Kubernetes and the clouds write it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.broker.identity.refusal import Check
-from agent.broker.identity.verify import CLAIM_BYTES_MAX, CLAIMS_BYTES_MAX
+from agent.broker.identity.refusal import Check, Unverified
+from agent.broker.identity.seen import Seen
+from agent.broker.identity.verify import CLAIM_BYTES_MAX, CLAIMS_BYTES_MAX, Verified
 from agent.model.loop import TokenIdentity
+from agent.policy.parse_issuer import AGE_S_MAX, CLOCK_SKEW_S_MAX
 from agent.policy.schema import Claim, Token
 from tests.servers.issuer import AUDIENCE, SUBJECT, Private, ec_key, ed25519_key, p384_key, rsa_key
 from tests.unit.broker.identity.rig import CLAIMS, URL, Rig
@@ -84,9 +87,35 @@ def test_times_at_their_edges() -> None:
     assert rig.refused(early).check is Check.FUTURE
     long = rig.issuer.mint(iat=now, nbf=now, exp=now + 86_400)
     rig.now_s = now + 3_659
-    assert rig.verify(long).ends_s == now + 3_660
+    rig.verify(long)
     rig.now_s = now + 3_660
     assert rig.refused(long).check is Check.TOO_OLD
+
+
+def test_a_used_token_is_kept_while_any_policy_could_take_it(tmp_path: Path) -> None:
+    """A policy with a longer max_age or clock_skew that comes later does not make it new."""
+    rig, now = Rig(), 1_800_000_000
+    rig.now_s = now
+    rig.change(max_age_s=60, clock_skew_s=1)
+    token = rig.issuer.mint(iat=now, nbf=now, exp=now + 90_000)
+    first = rig.verify(token)
+    seen = Seen(tmp_path / "seen", now)
+    _use(seen, first, now)
+    rig.now_s = now + 86_400 + 299
+    assert rig.refused(token).check is Check.TOO_OLD
+    rig.change(max_age_s=AGE_S_MAX, clock_skew_s=CLOCK_SKEW_S_MAX)
+    again = rig.verify(token)
+    with pytest.raises(Unverified, match="used before"):
+        _use(Seen(tmp_path / "seen", rig.now_s), again, rig.now_s)
+    rig.now_s += 1
+    assert rig.refused(token).check is Check.TOO_OLD
+    short = rig.issuer.mint(iat=rig.now_s, nbf=rig.now_s, exp=rig.now_s + 300)
+    assert rig.verify(short).ends_s == rig.now_s + 300 + CLOCK_SKEW_S_MAX
+
+
+def _use(seen: Seen, verified: Verified, now_s: int) -> None:
+    seen.add(verified.digest, issued_s=verified.issued_s, ends_s=verified.ends_s, uid=1,
+             reusable=False, now_s=now_s)  # fmt: skip
 
 
 def test_an_entry_of_the_loop_must_fit_as_a_whole() -> None:
