@@ -12,12 +12,16 @@ static __always_inline int lw_set_mark(struct bpf_sock_addr *ctx, __u32 mark)
 	return bpf_setsockopt(ctx, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
 }
 
-static __always_inline void lw_fill_chain(struct lw_flow *f)
+/* These two have loops. As functions of their own (not static) the verifier looks at each once, and
+ * not for every way that leads here: the start of the daemon is half a second of it shorter. */
+__noinline int lw_fill_chain(struct lw_flow *f)
 {
 	/* Typed pointers: plain loads, which the verifier turns into fault-tolerant ones. Half the
 	 * cost of a helper call a field. */
 	struct task_struct *task = bpf_get_current_task_btf()->group_leader;
 
+	if (!f)
+		return 0;
 	f->nchain = 0;
 	for (int i = 0; i < LW_CHAIN_MAX && task; i++) {
 		struct lw_link *link = &f->chain[i];
@@ -33,18 +37,19 @@ static __always_inline void lw_fill_chain(struct lw_flow *f)
 		f->nchain = i + 1;
 		task = parent ? parent->group_leader : 0;
 	}
+	return 0;
 }
 
 /* The next mark without a fresh record: its connection may still wait for the proxy. 0 is none. */
-static __always_inline __u32 lw_next_mark(struct lw_cfg *c, __u64 now_ns)
+__noinline __u32 lw_next_mark(__u32 mark_base, __u64 now_ns)
 {
 	__u32 zero = 0;
 	__u64 *next = bpf_map_lookup_elem(&nonces, &zero);
 
-	if (!next || !c->mark_base)
+	if (!next || !mark_base)
 		return 0;
 	for (int i = 0; i < LW_NONCE_TRIES; i++) {
-		__u32 mark = c->mark_base | (__sync_fetch_and_add(next, 1) & LW_NONCE_MASK);
+		__u32 mark = mark_base | (__sync_fetch_and_add(next, 1) & LW_NONCE_MASK);
 		struct lw_flow *held = bpf_map_lookup_elem(&mflows, &mark);
 
 		if (!held || now_ns - held->connect_ns > LW_FRESH_NS)
@@ -61,7 +66,7 @@ static __always_inline int lw_mark_flow(struct bpf_sock_addr *ctx, struct lw_cfg
 	struct lw_flow *f = &s->flow;
 
 	f->connect_ns = bpf_ktime_get_boot_ns();
-	f->mark = lw_next_mark(c, f->connect_ns);
+	f->mark = lw_next_mark(c->mark_base, f->connect_ns);
 	if (!f->mark)
 		return lw_deny(LW_C_NO_ROOM, w->tag);
 	f->cookie = bpf_get_socket_cookie(ctx);

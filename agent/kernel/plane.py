@@ -51,7 +51,7 @@ class Plane:
         self._book = ProcessBook(maps.procs)
         self._events = EventReader(maps, self._runs)
         self._attributor = Attributor(maps, self._runs, config.mark_base, self._book)
-        self._programs = tuple(sorted((*attached.fresh, *attached.swapped)))
+        self._programs = attached.programs
 
     @classmethod
     def open(cls, config: PlaneConfig) -> "Plane":
@@ -73,16 +73,34 @@ class Plane:
     def _open_locked(cls, config: PlaneConfig, tree: CgroupTree) -> "Plane":
         tree.create(config.attach_cgroup)
         top = objects.make_dirs(config.pin_dir)
+        old = migrate.old_versions(config.pin_dir)
+        attached = None if old else objects.attached_already(
+            top, tree.id(config.attach_cgroup), procs_identity=config.procs_identity
+        )  # fmt: skip
+        if attached is None:
+            maps, attached = cls._attach(config, tree, top, old)
+        else:
+            maps = Maps(top / "maps")
+            _write_cfg(config, tree, maps)
+        plane = cls(config, tree, maps, attached)
+        plane._guard.install_host()
+        plane._refence()
+        return plane
+
+    @classmethod
+    def _attach(
+        cls, config: PlaneConfig, tree: CgroupTree, top: Path, old: tuple[Path, ...]
+    ) -> tuple[Maps, objects.Attached]:
+        """Load our object; what is attached of another, or of another ABI, it takes over."""
+        objects.unmark(top)
         loaded, name = objects.load(top, procs_identity=config.procs_identity)
         try:
             maps = Maps(top / "maps")
-            guard = Guard(config, tree, maps)
-            guard.write_cfg(netns_cookie(), os.stat("/proc/self/ns/pid").st_ino)
-            old = migrate.old_versions(config.pin_dir)
+            _write_cfg(config, tree, maps)
             carried = tuple(run for one in old for run in migrate.copy_runs(one, maps))
             cgroup_fd = os.open(tree.directory(config.attach_cgroup), os.O_RDONLY)
             try:
-                attached = objects.attach(loaded, top, cgroup_fd)
+                attached = replace(objects.attach(loaded, top, cgroup_fd), object_name=name)
             finally:
                 os.close(cgroup_fd)
         finally:
@@ -90,10 +108,8 @@ class Plane:
         migrate.retag(tree, maps, carried)
         for one in old:
             objects.unpin_version(one)
-        plane = cls(config, tree, maps, replace(attached, object_name=name))
-        plane._guard.install_host()
-        plane._refence()
-        return plane
+        objects.mark(top, attached)
+        return maps, attached
 
     def close(self) -> None:
         """Close descriptors. Enforcement stays."""
@@ -336,6 +352,11 @@ class Plane:
         registered = (run for run in self._runs.all() if run.tier is Tier.REGISTERED)
         fences = (nft.Fence(r.cgroup_id, self.tree.level(r.cgroup_path)) for r in registered)
         self._guard.set_fences(tuple(fences))
+
+
+def _write_cfg(config: PlaneConfig, tree: CgroupTree, maps: Maps) -> None:
+    """Tell the programs what they are to know of this daemon; before any is attached anew."""
+    Guard(config, tree, maps).write_cfg(netns_cookie(), os.stat("/proc/self/ns/pid").st_ino)
 
 
 def _tracing() -> Layer:

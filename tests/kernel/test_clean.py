@@ -102,6 +102,7 @@ def test_a_new_abi_takes_over(bench: Bench, config: PlaneConfig) -> None:
         for name in os.listdir(old / kind):
             os.rename(old / kind / name, other / kind / name)
         (old / kind).rmdir()
+    objects.unmark(old)
     old.rmdir()
     newer = Plane.open(config)
     assert not other.exists()
@@ -114,6 +115,21 @@ def test_a_new_abi_takes_over(bench: Bench, config: PlaneConfig) -> None:
     child.stdin.flush()
     assert bench.arrive().attributed().evidence is Evidence.TAG_AND_CGROUP
     newer.close()
+
+
+def test_what_is_not_all_there_is_loaded_anew(bench: Bench, config: PlaneConfig) -> None:
+    """Of the same object: a link that is gone, or one at another cgroup, has all swapped."""
+    top = objects.version_dir(config.pin_dir)
+    os.unlink(top / "links" / "connect4")
+    again = Plane.open(config)
+    assert (again.attached.fresh, again.attached.kept) == (("connect4",), ())
+    again.close()
+    cgroup_id = bench.plane.tree.id(config.attach_cgroup)
+    kept = objects.attached_already(top, cgroup_id, procs_identity=config.procs_identity)
+    assert kept is not None
+    assert set(kept.kept) == PROGRAMS
+    for elsewhere, variant in ((cgroup_id + 1, config.procs_identity), (cgroup_id, True)):
+        assert objects.attached_already(top, elsewhere, procs_identity=variant) is None
 
 
 def test_the_sysctl_is_put_back_by_the_last(config: PlaneConfig) -> None:

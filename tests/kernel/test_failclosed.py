@@ -146,10 +146,12 @@ def test_revocation_may_kill(bench: Bench) -> None:
     assert child.wait(5) == -9
 
 
-def test_a_restart_leaves_no_gap(bench: Bench, far: FarSide) -> None:
+@pytest.mark.parametrize("same", [False, True], ids=["another-object", "same-object"])
+def test_a_restart_leaves_no_gap(bench: Bench, far: FarSide, same: bool) -> None:
     """No connect of a run fails or leaks while the plane is opened five times more.
 
-    Programs are swapped under their links, and the runs are still known.
+    Programs of another object are swapped under their links, those of the same one stay; the runs
+    are still known.
     """
     run = bench.run()
     # A port of our own: what other tests left in conntrack (a SYN that only the guard stopped
@@ -183,8 +185,12 @@ print(n, bad)
     thread.start()
     child = bench.python(run, code)
     for _ in range(5):
+        if not same:
+            objects.unmark(objects.version_dir(bench.plane.config.pin_dir))
         again = Plane.open(bench.plane.config)
         assert again.attached.fresh == ()
+        assert again.attached.programs == bench.plane.attached.programs
+        assert bool(again.attached.kept) is same
         assert again.runs() == bench.plane.runs()
         again.close()
         select.select((), (), (), 0.1)  # spreads the swaps
