@@ -19,7 +19,7 @@ from agent.credentials.spec import (
     HttpRequest,
 )
 from agent.model.secret import Secret
-from agent.policy.declared import SOURCES, check_declared, items_of
+from agent.policy.declared import check_declared, items_of, source_of
 from agent.policy.parse_github_app import GITHUB_APP
 
 API_URL = "https://api.github.com"
@@ -66,7 +66,7 @@ def read_settings(settings: Mapping[str, str]) -> AppSettings:
     return AppSettings(
         settings["app_id"],
         settings["installation_id"],
-        next((key, settings[key]) for key in SOURCES if key in settings),
+        source_of(settings),
         settings.get("api_url", API_URL).rstrip("/"),
         settings.get("ca", ""),
         items_of(settings, "repositories"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from agent.credentials.replies import refusal, secret_text
 from agent.credentials.spec import Client, CredentialError, HttpReply, HttpRequest, Wanted
 from agent.model.secret import Secret
-from agent.policy.declared import SOURCES, check_declared, items_of
+from agent.policy.declared import check_declared, items_of, source_of
 from agent.policy.parse_kubernetes import KUBERNETES
 
 WHO = "the API server"
@@ -57,7 +57,7 @@ def read_settings(settings: Mapping[str, str]) -> ClusterSettings:
     return ClusterSettings(
         settings["server"].rstrip("/"),
         settings.get("ca", ""),
-        next((key, settings[key]) for key in SOURCES if key in settings),
+        source_of(settings),
         settings["namespace"],
         settings["service_account"],
         items_of(settings, "audiences"),

