@@ -1,7 +1,9 @@
 """A run's own token: an orphan, made through a token role, and all that it leased dies with it.
 
 It is born with a short life, which grows only when its accessor is on stable storage: of what a
-crash forgets, nobody has the token, and the server forgets it BIRTH_S later.
+crash forgets, nobody has the token, and the server forgets it BIRTH_S later. If the journal itself
+is lost, nobody renews the token, and it ends with all that it leased after what it had left: the
+target's ttl at most (agent/README.md, "a vault is not swept").
 """
 
 from dataclasses import dataclass
@@ -62,6 +64,16 @@ async def make_child(settings: VaultSettings, wanted: Wanted, client: Client) ->
         raise CredentialError(
             f"the token role {settings.token_role} does not make orphans of type service: set "
             "orphan=true token_type=service, or a new login of ours would end all runs' leases",
+            nothing_made=True,
+        )
+    lasts_s = number(auth.get("lease_duration"))
+    if not 0 < lasts_s <= BIRTH_S:  # of a token that we forget, this is all that ends it
+        await end_child(settings, client, accessor)
+        lives = f"{lasts_s} s" if lasts_s else "ever"
+        raise CredentialError(
+            f"the token role {settings.token_role} makes tokens that live for {lives}, not for the "
+            f"{BIRTH_S} s that were asked for: set token_period=0, or one that a crash forgets "
+            "would outlive its run",
             nothing_made=True,
         )
     return Child(Secret(token.encode()), accessor)

@@ -253,6 +253,17 @@ def test_a_token_role_without_orphans_is_refused(shared: Stage) -> None:
         shared.bao.write("auth/token/roles/loopwarden", {"orphan": True})
 
 
+def test_a_token_role_with_a_period_is_refused(shared: Stage) -> None:
+    """Its tokens live as long as it says, not as we do; none is left."""
+    role = "auth/token/roles/loopwarden"
+    shared.bao.write(role, {"token_period": "24h"})
+    try:
+        assert "set token_period=0" in refusal(shared, shared.wanted())
+    finally:
+        shared.bao.write(role, {"token_period": "0"})
+    assert shared.vault.children() == []
+
+
 def test_what_our_login_lacks_is_named(shared: Stage) -> None:
     """Before the first run, by probe."""
     shared.bao.write(

@@ -3,25 +3,30 @@
 import asyncio
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from agent.broker.journal import Journal
+from agent.broker import lease_times, revocation
+from agent.broker.journal import Journal, Row
 from agent.broker.leases import Leases
 from agent.credentials.spec import HttpRequest
 from agent.model.audit import AuditEvent
-from agent.model.credential import Shape
+from agent.model.credential import Password, Shape
 from agent.model.grant import Durability, UpstreamTls
-from agent.model.ids import LoopName, RunId, TargetName
+from agent.model.ids import LeaseId, LoopName, RunId, TargetName
 from agent.model.lease import LeaseState
 from agent.policy.schema import CredentialSource, TargetPolicy
 from agent.runtime import clock
+from tests.unit.broker.lease_harness import calm
 from tests.unit.credentials.vault.stage import Stage, stage
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 RUNS, STARTED_S, WITHIN_S, CONFIRMED_S = 1_000, 45.0, 60.0, 5.0
+SHORT_S, SLACK_S = 4, 15.0  # a ttl; and what a busy server takes to end what is over
+ATTEMPTS_BEFORE_RESTART = 5
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +42,23 @@ def shared(running: Stage) -> Stage:
     return running.with_secret(running.vault.secret_id())
 
 
-def target(made: Stage) -> TargetPolicy:
+def target(made: Stage, ttl_s: int = 0) -> TargetPolicy:
     """Return a target whose credential the vault makes."""
     settings = tuple(sorted(made.settings().items()))
     return TargetPolicy(
         TargetName("orders"), "postgres", "orders", 5432, UpstreamTls.VERIFY_FULL, "", "orders",
         5432, allow_cleartext=False, durability=Durability.DISK,
-        credential=CredentialSource("vault", settings, Shape.PASSWORD, "", ""),
+        credential=CredentialSource("vault", settings, Shape.PASSWORD, "", "", ttl_s),
     )  # fmt: skip
 
 
-def leases_of(made: Stage, folder: Path, events: list[AuditEvent]) -> Leases:
+def leases_of(
+    made: Stage, folder: Path, events: list[AuditEvent], alarms: list[str] | None = None
+) -> Leases:
     """Return leases over a journal in a folder."""
-    return Leases(Journal(folder / "leases.journal"), made.client, events.append)
+    told = [] if alarms is None else alarms
+    journal = Journal(folder / "leases.journal")
+    return Leases(journal, made.client, events.append, lambda _, text, __: told.append(text))
 
 
 def end(leases: Leases, run_id: RunId) -> None:
@@ -104,6 +113,107 @@ def test_a_restart_ends_what_a_killed_broker_left(shared: Stage, tmp_path: Path)
     asyncio.run(restarted(shared.with_secret(shared.vault.secret_id())))
     assert shared.users() == []
     assert shared.vault.children() == []
+
+
+def test_a_lost_journal_costs_the_ttl_and_no_more(shared: Stage, tmp_path: Path) -> None:
+    """Nobody knows of the lease any more, so nobody renews it: the server ends all of it then."""
+
+    async def killed() -> None:
+        await leases_of(shared, tmp_path, []).take(
+            RunId(clock.fresh_ulid()), LoopName("nightly"), target(shared, SHORT_S)
+        )
+
+    asyncio.run(killed())
+    [child] = shared.vault.children()
+    assert child["ttl"] <= SHORT_S
+    (tmp_path / "leases.journal").unlink()
+    lost_at = time.monotonic()
+
+    async def restarted() -> None:
+        leases = leases_of(shared, tmp_path, [])
+        leases.reconcile(frozenset())
+        await leases.settled()
+        assert leases.every(past=True) == []
+
+    asyncio.run(restarted())
+    while shared.users() or shared.vault.children():
+        assert time.monotonic() - lost_at < SHORT_S + SLACK_S
+        time.sleep(0.1)
+
+
+def test_a_lease_that_can_not_be_ended(
+    shared: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user that owns a table: tried later and later over restarts, then a person is told, once.
+
+    It is never dropped, never shown as revoked, and ends when the person did what was said.
+    """
+    waited: list[int] = []
+
+    def delay(failures: int, chance: float) -> int:
+        waited.append(lease_times.retry_delay_ms(failures, chance))
+        return 20
+
+    monkeypatch.setattr(revocation, "retry_delay_ms", delay)
+    alarms: list[str] = []
+    row = asyncio.run(_owner_of_a_table(shared, tmp_path, alarms))
+    assert row.attempts >= ATTEMPTS_BEFORE_RESTART
+    assert alarms == []
+    for _ in range(2):  # the second start finds it in quarantine
+        row = asyncio.run(_restarted_until_quarantine(shared, tmp_path, alarms))
+        assert "cannot be dropped" in row.error
+        assert len(shared.users()) == 1
+    assert row.attempts == lease_times.ATTEMPTS_MAX
+    assert len(alarms) == 1
+    assert row.lease_id in alarms[0]
+    assert all(later > 1.2 * sooner for sooner, later in pairwise(waited[:8]))
+    shared.server.ask("DROP TABLE mine")
+    asyncio.run(_revoked_by_a_person(shared, tmp_path, row.lease_id))
+    assert shared.users() == []
+
+
+async def _owner_of_a_table(made: Stage, folder: Path, alarms: list[str]) -> Row:
+    """Issue, let the user own a table, end the run; return the row after some failures."""
+    leases = leases_of(made, folder, [], alarms)
+    run_id = RunId(clock.fresh_ulid())
+    lease = await leases.take(run_id, LoopName("nightly"), target(made))
+    assert isinstance(lease.credential, Password)
+    user = lease.credential.user
+    made.server.ask(f'CREATE TABLE mine (n int); ALTER TABLE mine OWNER TO "{user}"')
+    end(leases, run_id)
+    return await _once(
+        leases,
+        lambda row: (
+            row.attempts >= ATTEMPTS_BEFORE_RESTART and row.state is LeaseState.REVOKE_RETRY
+        ),
+    )
+
+
+async def _restarted_until_quarantine(made: Stage, folder: Path, alarms: list[str]) -> Row:
+    leases = leases_of(made, folder, [], alarms)
+    leases.reconcile(frozenset())
+    return await _once(leases, lambda row: row.state is LeaseState.QUARANTINED)
+
+
+async def _revoked_by_a_person(made: Stage, folder: Path, lease_id: LeaseId) -> None:
+    leases = leases_of(made, folder, [])
+    leases.reconcile(frozenset())
+    await calm()
+    leases.revoke(lease_id, rotate=True)
+    await leases.settled()
+    [row] = leases.every(past=True)
+    assert row.state is LeaseState.REVOKED
+
+
+async def _once(leases: Leases, holds: Callable[[Row], bool]) -> Row:
+    """Return the only row when it is so, and kill the broker in that moment."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            [row] = leases.every(past=True)
+            if holds(row):
+                leases.close()
+                return row
+            await asyncio.sleep(0)
 
 
 @pytest.mark.slow
