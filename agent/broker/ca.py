@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_LIFETIME = dt.timedelta(days=365)
-CA_RENEW_BEFORE = dt.timedelta(days=30)  # a CA closer to its end is replaced at start
 LEAF_LIFETIME = dt.timedelta(hours=48)  # from the backdated start
 BACKDATED = dt.timedelta(hours=1)
 PUBLIC_KEY_BYTES_MAX = 512
@@ -61,29 +60,27 @@ class HostCa:
         return pem + self.pem, round(end.timestamp() * 1000)
 
 
-def load_or_make(directory: Path, host: str, now: dt.datetime) -> HostCa:
-    """Return the CA of the directory; make one if there is none, or it is near its end.
+def load_or_make(directory: Path, host: str, now: dt.datetime, stem: str = "ca") -> HostCa:
+    """Return the CA of the directory; make one if there is none.
 
     Raises:
         OSError: the directory can't be read or written.
         ValueError: key and certificate are there and are not a pair that can be used.
     """
     try:
-        key_pem = (directory / "ca-key.pem").read_bytes()
-        certificate = x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes())
+        key_pem = (directory / f"{stem}-key.pem").read_bytes()
+        certificate = x509.load_pem_x509_certificate((directory / f"{stem}.pem").read_bytes())
     except FileNotFoundError:
-        return _make(directory, host, now)
+        return _make(directory, host, now, stem)
     key = serialization.load_pem_private_key(key_pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != (
         certificate.public_key()
     ):
-        raise ValueError(f"{directory}: ca-key.pem and ca.pem are no pair; remove both")
-    if certificate.not_valid_after_utc - now < CA_RENEW_BEFORE:
-        return _make(directory, host, now)
+        raise ValueError(f"{directory}: {stem}-key.pem and {stem}.pem are no pair; remove both")
     return HostCa(key, certificate)
 
 
-def _make(directory: Path, host: str, now: dt.datetime) -> HostCa:
+def _make(directory: Path, host: str, now: dt.datetime, stem: str) -> HostCa:
     key = ec.generate_private_key(ec.SECP256R1())
     # lower case with single spaces: what OpenSSL's canonical form (the CApath hash) makes of it
     label = "".join(letter for letter in host.lower() if letter.isascii() and letter.isalnum())
@@ -108,9 +105,9 @@ def _make(directory: Path, host: str, now: dt.datetime) -> HostCa:
         serialization.NoEncryption(),
     )
     # the certificate goes first: a crash between the two leaves a pair that is refused or remade
-    (directory / "ca-key.pem").unlink(missing_ok=True)
-    _write_private(directory / "ca.pem", ca.pem)
-    _write_private(directory / "ca-key.pem", key_pem)
+    (directory / f"{stem}-key.pem").unlink(missing_ok=True)
+    write_private(directory / f"{stem}.pem", ca.pem)
+    write_private(directory / f"{stem}-key.pem", key_pem)
     return ca
 
 
@@ -173,7 +170,8 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that is its owner's alone: whole, durable, or not at all. Raises OSError."""
     fresh = path.with_suffix(".new")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:

@@ -9,11 +9,12 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 
 from agent.broker import kills, workers
 from agent.broker.api import Api, Parts
-from agent.broker.ca import HostCa, load_or_make
+from agent.broker.ca_succession import LOOK_INTERVAL_S, CaKeeper
 from agent.broker.http_client import Http
 from agent.broker.identity.fetch import fetch_over
 from agent.broker.identity.gate import Gate
@@ -30,7 +31,6 @@ from agent.broker.server import Server, listen
 from agent.broker.sessions import Sessions
 from agent.broker.sources import BrokerClient, systemd_credentials
 from agent.broker.sweep import sweep
-from agent.broker.trust import write_trust
 from agent.config.daemon import Daemon
 from agent.credentials.discover import providers
 from agent.ipc import messages
@@ -127,20 +127,21 @@ class Broker:
         )
         leases = Leases(journal, client, recorder.note, recorder.alarm, self._cut)
         loops = Loops(policies, recorder, sessions, leases, self._cut, self._gate(recorder))
-        ca = self._open_ca()
+        keeper = CaKeeper(config.broker_dir, config.trust_dir)
         self._parts = Parts(
             policies=policies,
             recorder=recorder,
             sessions=sessions,
             leases=leases,
             loops=loops,
-            ca=ca,
+            ca=keeper.look(dt.datetime.now(dt.UTC)),
             run_keys=RunKeys(os.urandom(32)),
         )
         with contextlib.suppress(PolicyError):  # nothing is allowed until it is repaired
             self._reload()
         await loops.restore(kernel)
         self._sweep(client)
+        self._spawn(self._keep_ca(keeper))
         event_loop = asyncio.get_running_loop()
         event_loop.add_signal_handler(signal.SIGHUP, self._hangup)
         if Prepared.sock is not None:
@@ -201,7 +202,10 @@ class Broker:
             client,
             alarm,
         )
-        task = asyncio.get_running_loop().create_task(swept)
+        self._spawn(swept)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -210,13 +214,14 @@ class Broker:
         seen = Seen(self._config.broker_dir / "tokens.seen", clock.unix_ms() // 1000)
         return Gate(issuers, seen, lambda text: recorder.alarm(Alarm.TOKEN_REFUSED, text))
 
-    def _open_ca(self) -> HostCa:
-        now = dt.datetime.now(dt.UTC)
-        ca = load_or_make(self._config.broker_dir, socket.gethostname(), now)
-        roots = write_trust(self._config.trust_dir, ca.certificate)
-        if not roots:
-            logger.warning("no system roots found: runs trust our CA alone")
-        return ca
+    async def _keep_ca(self, keeper: CaKeeper) -> None:
+        """Have a CA that lasts, however long we live."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            try:
+                self.parts.ca = keeper.look(dt.datetime.now(dt.UTC))
+            except (OSError, ValueError) as error:
+                logger.error("the host's CA is not looked after: %s", error)  # noqa: TRY400
 
     def _endpoint(self, sock: socket.socket, peer: str, receive: Receiver) -> Endpoint:
         return Endpoint(
@@ -249,9 +254,7 @@ class Broker:
             case SpoolState() as state:
                 self.parts.recorder.spool_state(state)
             case KillAsked(kill_id, name):
-                task = asyncio.get_running_loop().create_task(self._kill(kill_id, name))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._spawn(self._kill(kill_id, name))
 
     async def _kill(self, kill_id: str, name: str) -> None:
         parts = self.parts

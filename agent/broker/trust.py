@@ -27,20 +27,20 @@ ENTRIES_MAX = 4_096
 FILE_BYTES_MAX = 8 << 20
 
 
-def write_trust(directory: Path, ca: x509.Certificate) -> int:
-    """Write the trust directory; return how many system roots the bundle has.
+def write_trust(directory: Path, *cas: x509.Certificate) -> int:
+    """Write the trust directory for these CAs; return how many system roots the bundle has.
 
     Raises:
         OSError: it can't be written.
     """
-    ca_pem = ca.public_bytes(Encoding.PEM)
+    ca_pem = b"".join(ca.public_bytes(Encoding.PEM) for ca in cas)
     roots = system_roots()
     bundle = roots + (b"" if not roots or roots.endswith(b"\n") else b"\n") + ca_pem
     directory.mkdir(mode=0o755, exist_ok=True)
     directory.chmod(0o755)
     _replace(directory / "ca.pem", ca_pem)
     _replace(directory / "ca-bundle.pem", bundle)
-    _write_certs(directory / "certs", ca, ca_pem, bundle)
+    _write_certs(directory / "certs", cas, bundle)
     return roots.count(b"-----BEGIN CERTIFICATE-----")
 
 
@@ -80,7 +80,7 @@ def _der(tag: int, content: bytes) -> bytes:
     return bytes((tag, len(content))) + content
 
 
-def _write_certs(directory: Path, ca: x509.Certificate, ca_pem: bytes, bundle: bytes) -> None:
+def _write_certs(directory: Path, cas: tuple[x509.Certificate, ...], bundle: bytes) -> None:
     """Build the directory beside the old one, then fill the old one's place entry by entry.
 
     Runs have it mounted: it must stay the same directory, and never lack its bundle.
@@ -93,10 +93,12 @@ def _write_certs(directory: Path, ca: x509.Certificate, ca_pem: bytes, bundle: b
     for name in ("ca-certificates.crt", "ca-bundle.crt", "ca-bundle.pem"):
         if name == "ca-certificates.crt" or (fresh / name).exists():
             _replace(fresh / name, bundle)
-    _replace(fresh / "loopwarden.pem", ca_pem)
-    stem = openssl_hash(ca.subject)
-    number = next(n for n in range(ENTRIES_MAX) if not os.path.lexists(fresh / f"{stem}.{n}"))
-    (fresh / f"{stem}.{number}").symlink_to("loopwarden.pem")
+    for index, ca in enumerate(cas):
+        name = f"loopwarden-{index}.pem" if index else "loopwarden.pem"
+        _replace(fresh / name, ca.public_bytes(Encoding.PEM))
+        stem = openssl_hash(ca.subject)
+        number = next(n for n in range(ENTRIES_MAX) if not os.path.lexists(fresh / f"{stem}.{n}"))
+        (fresh / f"{stem}.{number}").symlink_to(name)
     store = java_store(bundle) if (SYSTEM_CERTS / "java").is_dir() else b""
     if store:  # what Debian's and Ubuntu's Java reads: /etc/ssl/certs/java/cacerts
         (fresh / "java").mkdir(mode=0o755)
