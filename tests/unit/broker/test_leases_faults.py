@@ -14,16 +14,14 @@ comes. A role that owns a table is in tests/unit/credentials/vault/test_provider
 import asyncio
 import os
 import signal
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.broker import lease_calls, revocation
 from agent.broker.journal import Journal, Row
-from agent.broker.lease_clock import SystemClock
 from agent.broker.leases import LeaseFailed, Leases
 from agent.credentials.discover import providers
 from agent.credentials.vault.child import BIRTH_S
@@ -33,20 +31,14 @@ from agent.model.lease import LeaseState
 from agent.runtime import clock
 from tests.unit.broker.fault_subjects import SUBJECTS, Subject, subject
 from tests.unit.broker.faults import KILLS, Fault, Plan
+from tests.unit.broker.passing import PassingClock, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 S = LeaseState
-HANGS_S, DOWN_S, SOON_S, TICK_S = 0.5, 0.1, 20.0, 0.002
+HANGS_S, DOWN_S, SOON_S = 0.5, 0.1, 20.0
 STEPS_MAX = 60
 NO_HTTP = ("static", "postgres", "exec")
 ELSEWHERE = {"aws_sts"}  # nothing of it can be ended by anybody: its own tests have its faults
-
-
-async def until(holds: Callable[[], bool], within_s: float = 3_600.0) -> None:
-    """Return when it holds, or after that time."""
-    end = time.monotonic() + within_s
-    while not holds() and time.monotonic() < end:  # noqa: ASYNC110 - servers set no event
-        await asyncio.sleep(TICK_S)
 
 
 def _pairs(*faults: Fault) -> list[tuple[str, Fault]]:
@@ -58,26 +50,6 @@ def _pairs(*faults: Fault) -> list[tuple[str, Fault]]:
         for fault in wanted
         if fault is not Fault.QUEUED or name not in NO_HTTP
     ]
-
-
-class PassingClock(SystemClock):
-    """The host's, but time can be let pass; servers have their own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.passed_ms = 0
-
-    def boot_ms(self) -> int:
-        """See LeaseClock."""
-        return super().boot_ms() + self.passed_ms
-
-    async def wait(self, event: asyncio.Event, until_boot_ms: int | None) -> None:
-        """See LeaseClock."""
-        await until(
-            lambda: (
-                event.is_set() or (until_boot_ms is not None and self.boot_ms() >= until_boot_ms)
-            )
-        )
 
 
 class Life:

@@ -1,6 +1,7 @@
 """Leases of a real vault: journalled before anything is asked, one login for a thousand runs."""
 
 import asyncio
+import json
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from agent.model.lease import LeaseState
 from agent.policy.schema import CredentialSource, TargetPolicy
 from agent.runtime import clock
 from tests.unit.broker.lease_harness import calm
+from tests.unit.broker.passing import PassingClock, until
 from tests.unit.credentials.vault.stage import Stage, stage
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
@@ -68,12 +70,18 @@ def end(leases: Leases, run_id: RunId) -> None:
 
 
 def test_the_row_is_there_before_the_vault_is_asked(shared: Stage, tmp_path: Path) -> None:
-    """An intent, then the accessor, then the lease: each on the disk before the next request."""
+    """An intent, then the accessor, then the lease: each on the disk before the next request.
+
+    A lease is revoked with sync, so that 204 is done.
+    """
     seen: dict[str, bytes] = {}
+    revoked: list[object] = []
 
     def look(request: HttpRequest) -> None:
         name = request.url.partition("/v1/")[2]
         seen.setdefault(name, (tmp_path / "leases.journal").read_bytes())
+        if name == "sys/leases/revoke" and request.body is not None:
+            revoked.append(json.loads(request.body.reveal())["sync"])
 
     async def run() -> None:
         leases = leases_of(shared, tmp_path, [])
@@ -89,6 +97,7 @@ def test_the_row_is_there_before_the_vault_is_asked(shared: Stage, tmp_path: Pat
     assert b"accessor" in seen["auth/token/renew-accessor"]
     assert b"accessor" in seen["database/creds/orders"]
     assert b'"revoking"' in seen["sys/leases/revoke"]
+    assert revoked == [True]
 
 
 def test_a_restart_ends_what_a_killed_broker_left(shared: Stage, tmp_path: Path) -> None:
@@ -113,6 +122,48 @@ def test_a_restart_ends_what_a_killed_broker_left(shared: Stage, tmp_path: Path)
     asyncio.run(restarted(shared.with_secret(shared.vault.secret_id())))
     assert shared.users() == []
     assert shared.vault.children() == []
+
+
+def test_the_database_is_down_at_a_renewal(shared: Stage, tmp_path: Path) -> None:
+    """400 is no word about the lease: it is kept and handed out, renewed when that works again."""
+    passing = PassingClock()
+
+    async def run() -> None:
+        journal = Journal(tmp_path / "leases.journal")
+        leases = Leases(journal, shared.client, lambda _: None, clock=passing)
+        run_id = RunId(clock.fresh_ulid())
+
+        async def take() -> Row:
+            lease = await leases.take(run_id, LoopName("nightly"), target(shared))
+            row = leases.find(lease.lease_id)
+            assert row is not None
+            return row
+
+        async def renewal(at: Row) -> Row:
+            passing.passed_ms += at.next_ms - passing.unix_ms() + 1
+            asked = shared.client.count("sys/leases/renew")
+            await until(lambda: shared.client.count("sys/leases/renew") > asked, WITHIN_S)
+            await until(lambda: journal.rows[at.lease_id].state is LeaseState.ACTIVE, WITHIN_S)
+            return await take()
+
+        first = await take()
+        shared.server.stop("fast")
+        try:
+            failed = await renewal(first)
+        finally:
+            shared.server.start()
+        assert failed.lease_id == first.lease_id
+        assert "400" in failed.error
+        assert failed.expires_ms == first.expires_ms
+        again = await renewal(failed)
+        assert (again.lease_id, again.error) == (first.lease_id, "")
+        assert again.gone_ms > first.gone_ms
+        end(leases, run_id)
+        await leases.settled()
+        assert [row.state for row in leases.every(past=True)] == [LeaseState.REVOKED]
+
+    asyncio.run(run())
+    assert shared.users() == []
 
 
 def test_a_lost_journal_costs_the_ttl_and_no_more(shared: Stage, tmp_path: Path) -> None:
