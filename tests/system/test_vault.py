@@ -20,6 +20,7 @@ from tests.system.vault_site import VaultSite, vault_site, vault_stage
 pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(300)]
 GONE_WITHIN_S = 60.0  # after a death: the supervisor waits, longer each time, before a role is back
 CONFIRMED_WITHIN_S = 5.0
+CUT_WITHIN_S = 1.0
 SLEEPING = "SELECT usename FROM pg_stat_activity WHERE query ~ '^select pg_sleep'"
 PSQL = f"{programs()}/psql -XAtq"
 LOOP = (
@@ -159,7 +160,7 @@ def test_the_vault_is_sealed_at_the_end_of_a_run(made: VaultSite, whole: Stage) 
         made.bao.seal()
         try:
             end_runs(whole)
-            wait_for(lambda: not sleeping(made), 2, "the session is open")
+            wait_for(lambda: not sleeping(made), CUT_WITHIN_S, "the session is open")
             wait_for(
                 lambda: [each["state"] for each in leases(whole)] == ["revoke-retry"],
                 30,
@@ -172,7 +173,7 @@ def test_the_vault_is_sealed_at_the_end_of_a_run(made: VaultSite, whole: Stage) 
 
 def test_a_person_revokes_while_the_vault_is_sealed(made: VaultSite, whole: Stage) -> None:
     """The open session of a run that goes on is cut at once; "revoked" is not said."""
-    with running_loop(made, whole):
+    with running_loop(made, whole) as user:
         [lease] = leases(whole)
         made.bao.seal()
         try:
@@ -183,9 +184,12 @@ def test_a_person_revokes_while_the_vault_is_sealed(made: VaultSite, whole: Stag
                 stderr=subprocess.STDOUT,
                 text=True,
             )  # fmt: skip
-            wait_for(lambda: not sleeping(made), 3, "the session is open")
+            assert asking.stdout is not None
+            assert "is taken away" in asking.stdout.readline()
+            wait_for(lambda: user not in sleeping(made), CUT_WITHIN_S, "the session is open")
             shown, _ = asking.communicate(timeout=30)
             assert asking.returncode == 1, shown
+            assert "NOT confirmed yet" in shown
             assert [each["state"] for each in leases(whole)] == ["revoke-retry"]
         finally:
             made.bao.unseal()
