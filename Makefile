@@ -29,7 +29,7 @@ ifneq ($(shell test -t 1 && echo tty),tty)
 say = printf '» %s\n' '$(1)'
 endif
 
-.PHONY: help demo test venv bpf protos lint format bench transparency fuzz wheelhouse install \
+.PHONY: help demo test venv bpf protos lint format bench transparency postgres-18 fuzz wheelhouse install \
 	uninstall clean clean-kernel-state packages packages-test require-root
 
 help:  ## this list
@@ -50,6 +50,9 @@ bench: require-root packages-test $(VENV)/.test bpf  ## the benchmarks, side by 
 
 transparency: require-root packages-test $(VENV)/.test bpf  ## the database drivers' own suites, directly and through a loop (root)
 	@$(BIN)/python -m tests.system.postgres_suites
+
+postgres-18: require-root packages-test $(VENV)/.test  ## the tests of the PostgreSQL relay against PostgreSQL 18 and its libpq (root, npm)
+	@LOOPWARDEN_TEST_POSTGRES="$$(.ci/postgres-18)" $(BIN)/python -m pytest -q tests/protocols/postgres $(ARGS)
 
 fuzz: $(VENV)/.test  ## every parser's fuzz target; FUZZ_SECONDS (60) each
 	@$(BIN)/python -m tests.fuzz $(ARGS)

