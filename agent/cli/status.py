@@ -3,6 +3,7 @@
 import argparse
 import datetime as dt
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,9 @@ from agent.cli.client import Client
 from agent.cli.collector_text import clean
 from agent.ipc.messages import Layer
 from agent.model.ids import RunId
+
+WARN_BEFORE_DAYS = 30
+DAY_MS = 86_400_000
 
 
 class RunTree(msgspec.Struct):
@@ -73,7 +77,9 @@ def status(arguments: argparse.Namespace, socket_path: Path) -> int:
         print(f"records   {state.last_seq} made, {state.acknowledged_seq} at the collector "
               f"({state.collector or 'none configured'}, {link}); spool "
               f"{state.spool_bytes >> 20} of {state.spool_bytes_max >> 20} MiB")  # fmt: skip
-    print(f"host CA   until {_when(view.ca_not_after_ms)}")
+    print(f"host CA   until {_when(view.ca_not_after_ms)}, replaced before by itself")
+    for line in warnings(view, round(time.time() * 1000)):
+        print(f"WARNING   {line}")
     _print_layers(view.layers)
     _print_counters(view.counters)
     return 0
@@ -83,13 +89,29 @@ def doctor(arguments: argparse.Namespace, socket_path: Path) -> int:
     """Probe the layers; 1 if one that is claimed is absent."""
     with Client(socket_path) as client:
         view = client.ask(Diagnose(), DiagnosisView)
+        warned = warnings(client.ask(GetStatus(), StatusView), round(time.time() * 1000))
     broken = [layer for layer in view.layers if layer.claimed and not layer.present]
     if arguments.json:
-        _print_json(_form(view) | {"ok": not broken})
+        _print_json(_form(view) | {"ok": not broken, "warnings": warned})
     else:
         _print_layers(view.layers)
+        for line in warned:
+            print(f"WARNING   {line}")
         print(f"{len(broken)} claimed layers are ABSENT" if broken else "all claimed layers hold")
     return 1 if broken else 0
+
+
+def warnings(view: StatusView, now_ms: int) -> list[str]:
+    """Return what will stop working within WARN_BEFORE_DAYS unless somebody does something."""
+    ends_ms = view.reporter.identity_ends_ms if view.reporter is not None else 0
+    if not ends_ms or ends_ms - now_ms > WARN_BEFORE_DAYS * DAY_MS:
+        return []
+    verb = "ends" if ends_ms > now_ms else "ENDED"
+    line = (
+        f"this host's certificate for the collector {verb} {_when(ends_ms)}: enroll the host anew "
+        "and replace its identity files; the daemon then reads them by itself"
+    )
+    return [line]
 
 
 def gather(rows: list[Reply]) -> list[RunTree]:

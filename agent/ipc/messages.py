@@ -360,6 +360,7 @@ class ReporterState(Message, frozen=True):
     acknowledged_seq: int
     collector: str
     connected: bool
+    identity_ends_ms: int = 0  # when the host's certificate for the collector ends; 0: it has none
 
 
 class KillAsked(Message, frozen=True):

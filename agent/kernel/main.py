@@ -25,6 +25,7 @@ from agent.kernel import sole
 from agent.kernel.config import PlaneConfig
 from agent.kernel.errors import PlaneError, RunRefused
 from agent.kernel.events import CgroupWithoutTag, Denied, Emptied, TagWithoutCgroup
+from agent.kernel.identity_files import IdentityFiles
 from agent.kernel.plane import Plane
 from agent.kernel.roles import roles
 from agent.kernel.supervisor import Supervisor, listeners
@@ -105,6 +106,9 @@ class _Daemon:
         self._config = config
         self._stop = asyncio.Event()
         self._code = 0
+        self._identity = IdentityFiles(
+            config.collector.identity_dir if config.collector.address else ""
+        )
         self._backlog: list[Message] = []  # alarms while the broker is down, bounded
         self._roles = roles(config.proxy_workers)
         self._sockets = listeners(config.proxy_port, config.dns_port)
@@ -153,6 +157,9 @@ class _Daemon:
                 logger.error("%s", detail)
                 self._notify_broker(Alarm(audit.Alarm.LOCK_MISSING, detail, None))
             self._events()
+            if self._identity.changed():
+                logger.info("the host's identity was replaced")
+                self._supervisor.renew("reporter", self._config.drain_s)
             for run_id in self._plane.emptied():  # the broker ends a run once, however often told
                 self._emptied(run_id, boot_ns())
             if self._supervisor.healthy():

@@ -39,6 +39,7 @@ class Child:
     started_ns: int
     pulse_ns: int
     ready: bool = False
+    renewed: bool = False  # it was asked to end, to be started anew
 
 
 class Supervisor:
@@ -119,6 +120,14 @@ class Supervisor:
         child = self._children.get(name)
         if child and child.process.returncode is None:
             child.process.send_signal(number)
+
+    def renew(self, name: str, within_s: float) -> None:
+        """Start a role anew, so that it reads again what it reads as root; it drains before."""
+        child = self._children.get(name)
+        if child is not None and child.process.returncode is None:
+            child.renewed = True
+            with suppress(PeerGone):  # it died by itself
+                child.endpoint.notify(Drain(within_s))
 
     async def drain(self, within_s: float) -> None:
         """End the roles in the order proxy, broker, reporter, each with what time is left."""
@@ -219,6 +228,10 @@ class Supervisor:
             child.endpoint.close()
             if self._draining:
                 return
+            if child.renewed:
+                logger.info("%s is started anew", role.name)
+                await self._spawn(role)
+                continue
             if (monotonic_ns() - child.started_ns) / 1e9 > STEADY_S:
                 backoff_s = BACKOFF_FIRST_S
             why = signal.Signals(-code).name if code < 0 else f"exit code {code}"

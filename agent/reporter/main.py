@@ -256,7 +256,7 @@ class Reporter:
 
     def _status(self) -> ReporterState | Failed:
         uplink = self._uplink
-        address = self._config.collector.address
+        address, identity = self._config.collector.address, self._preparation.identity
         detail = self._commit.detail
         if not detail and uplink is not None:
             detail = uplink.detail
@@ -271,6 +271,7 @@ class Reporter:
             ),
             collector=address,
             connected=uplink is not None and uplink.connected,
+            identity_ends_ms=identity.ends_ms if identity is not None else 0,
         )
 
     async def _beat(self) -> None:

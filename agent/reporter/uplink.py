@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import grpc
 import grpc.aio
+from cryptography import x509
 
 from agent.pb import collector_pb2 as pb
 from agent.reporter.checkpoints import Checkpoints, Local, OutOfStep, Refused
@@ -46,6 +47,12 @@ class Identity:
     def credentials(self) -> grpc.ChannelCredentials:
         """Return mutual TLS credentials."""
         return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
+
+    @property
+    def ends_ms(self) -> int:
+        """When the certificate ends, in Unix milliseconds."""
+        certificate = x509.load_pem_x509_certificate(self.certificate)
+        return round(certificate.not_valid_after_utc.timestamp() * 1000)
 
 
 class Uplink:

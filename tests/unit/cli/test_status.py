@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
-from agent.broker.control import ProcessView
-from agent.cli.status import in_tree_order
+import pytest
+
+from agent.broker.control import ProcessView, StatusView
+from agent.cli.status import DAY_MS, WARN_BEFORE_DAYS, in_tree_order, warnings
+from agent.ipc.messages import ReporterState
 from agent.model.ids import RunId
 from tests.unit.broker.harness import PROCESS
 
@@ -22,3 +25,27 @@ def test_children_stand_below_their_parents() -> None:
 def test_an_empty_tree_is_empty() -> None:
     """No failure."""
     assert in_tree_order([]) == []
+
+
+def _view(ends_ms: int) -> StatusView:
+    state = ReporterState(True, "", 0, 1, 0, 0, "collector:1", True, ends_ms)
+    return StatusView("1", "i", True, "", "r", 0, "", 0, 0, 0, 0, 0, (), state, (), {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("left_ms", "said"),
+    [
+        (WARN_BEFORE_DAYS * DAY_MS + 1, ""),
+        (WARN_BEFORE_DAYS * DAY_MS, "ends 2026-"),
+        (1, "ends 2026-"),
+        (0, "ENDED 2026-"),
+        (-DAY_MS, "ENDED 2026-"),
+    ],
+)
+def test_an_identity_that_ends_is_told_thirty_days_before(left_ms: int, said: str) -> None:
+    """With when, and what to do; a host without a collector has none that could end."""
+    now_ms = 1_780_000_000_000
+    found = warnings(_view(now_ms + left_ms), now_ms)
+    assert bool(found) is bool(said)
+    assert all(said in line and "enroll" in line for line in found)
+    assert warnings(_view(0), now_ms) == []
