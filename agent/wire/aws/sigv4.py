@@ -19,6 +19,7 @@ UNSIGNED = b"UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest().encode()
 # paths are encoded once, and the payload's hash is a field; elsewhere paths are encoded twice
 S3_LIKE = frozenset({"s3", "s3-outposts", "s3-object-lambda"})
+_UNRESERVED = re.compile(rb"[A-Za-z0-9\-._~]*")
 _UNRESERVED_PATH = re.compile(rb"[A-Za-z0-9\-._~/]*")
 
 
@@ -165,7 +166,10 @@ def canonical_uri(path: bytes, *, s3: bool) -> bytes:
     """
     if _UNRESERVED_PATH.fullmatch(path):
         return path
-    return quote_from_bytes(unquote_to_bytes(path) if s3 else path, safe="/").encode()
+    if not s3:
+        return quote_from_bytes(path, safe="/").encode()
+    segments = (quote_from_bytes(unquote_to_bytes(each), safe="") for each in path.split(b"/"))
+    return "/".join(segments).encode()
 
 
 def canonical_query(query: bytes | None) -> bytes:
@@ -193,7 +197,7 @@ def sent_query(query: bytes | None, without: frozenset[bytes]) -> bytes | None:
 
 def query_values(query: bytes | None, name: bytes) -> list[bytes]:
     """Return the decoded values of all parameters of a lower-case name, in any spelling."""
-    if not query:
+    if not query or (b"%" not in query and name not in query.lower()):
         return []
     return [
         unquote_to_bytes(value)
@@ -208,7 +212,7 @@ def _pairs(query: bytes) -> list[tuple[bytes, bytes, bytes]]:
 
 
 def _strict(text: bytes) -> bytes:
-    if text.isalnum():
+    if _UNRESERVED.fullmatch(text):
         return text
     return quote_from_bytes(unquote_to_bytes(text.replace(b"+", b" ")), safe="").encode()
 
