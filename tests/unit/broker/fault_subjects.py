@@ -25,7 +25,6 @@ from tests.servers.postgres import ADMIN_PASSWORD, postgres_server
 from tests.servers.programs import folder as programs_folder
 from tests.servers.programs import keeper
 from tests.servers.sts import KEY_ID, ROLE, SECRET, sts_server
-from tests.servers.sts import KEY_ID, ROLE, SECRET, sts_server
 from tests.unit.broker.faults import FaultyClient, Plan
 from tests.unit.credentials.exec.test_provider import END, MAKE
 from tests.unit.credentials.postgres.stage import Stage as PostgresStage
@@ -40,7 +39,6 @@ class Subject:
 
     alive: what a run could use now, by name. steps: at least so many does a whole life take. end:
     for what must be shown to be ended, so that after a crash we can't: the test ends it by name.
-    endless: nobody ever can, so that nothing is tried.
     """
 
     provider: str
@@ -52,7 +50,6 @@ class Subject:
     state: Path
     end: Callable[[str], object] | None = None
     programs: Programs | None = None
-    endless: bool = False
 
     def client(self, plan: Plan) -> FaultyClient:
         """Return a client as it is after a start: nothing in memory."""
@@ -167,26 +164,6 @@ def _github_app(folder: Path) -> Iterator[Subject]:
 
 
 @contextlib.contextmanager
-def _aws_sts(folder: Path) -> Iterator[Subject]:
-    """Alive are the keys that it made, until their end."""
-    with sts_server(folder) as sts:
-        assert sts.https is not None
-        settings = {
-            "role_arn": ROLE, "region": "eu-west-1", "endpoint": sts.https.url,
-            "ca": sts.https.ca, "access_key_id": KEY_ID, "systemd_credential": "key",
-        }  # fmt: skip
-
-        def alive() -> list[str]:
-            return [key_id for key_id in sts.known if key_id != KEY_ID]
-
-        systemd = {"key": Secret(SECRET.encode())}
-        yield Subject(
-            "aws_sts", settings, Shape.AWS_KEYS, systemd, alive, 1, folder, sts.known.pop,
-            endless=True,
-        )  # fmt: skip
-
-
-@contextlib.contextmanager
 def _kubernetes(folder: Path) -> Iterator[Subject]:
     """Alive are its tokens, and Secrets that were made for one."""
     with cluster(folder) as found:
@@ -243,7 +220,6 @@ SUBJECTS: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Subjec
     "postgres": _postgres,
     "oauth2": _oauth2,
     "github_app": _github_app,
-    "aws_sts": _aws_sts,
     "aws_sts": _aws_sts,
     "kubernetes": _kubernetes,
     "exec": _exec,
