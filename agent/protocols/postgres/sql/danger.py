@@ -31,7 +31,9 @@ pg_stat_get_xact_tuples_newpage_updated pg_stat_get_xact_tuples_returned
 pg_stat_get_xact_tuples_updated pg_stat_have_stats pg_table_size pg_tablespace_size
 pg_total_relation_size pg_tablespace_collation_actual_version pg_xact_commit_timestamp
 pg_xact_commit_timestamp_origin pg_xact_status random random_normal system timeofday txid_status
-uuidv4 uuidv7 array_shuffle array_sample
+uuidv4 uuidv7 array_shuffle array_sample pg_available_wal_summaries pg_get_aios
+pg_get_loaded_modules pg_get_wait_events pg_get_wal_summarizer_state pg_stat_get_backend_io
+pg_stat_get_backend_wal pg_stat_get_io pg_wal_summary_contents
 """
 
 # advisory locks, waiting, this session's own snapshot, statistics cache and random numbers
