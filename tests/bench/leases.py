@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.bench.far_ends import FarEnds
 from tests.bench.light_runs import JournalTail, LightRun, start_run
+from tests.bench.measure import cpu_ns
 from tests.servers.openbao import OpenBao
 from tests.servers.postgres import programs
 from tests.system.host import Host, running
@@ -30,6 +31,7 @@ from tests.system.vault_site import VaultSite, vault_site
 RUNS, BATCH = 500, 20
 MANY, MANY_IN_S, MANY_AT_ONCE = 1_000, 45.0, 24
 PATIENCE_S, POLL_S = 60.0, 0.001
+ROLES = ("broker", "proxy@0", "kernel", "reporter")
 CUT_MS, REVOKED_MS = 50.0, 1_000.0  # expected at p99
 BARE = 100
 SLEEP_S = 1_000  # and the number of the run, so that its session is known at the server
@@ -168,8 +170,36 @@ def many(rig: Rig, count: int) -> None:
     """Print what so many runs, started in MANY_IN_S, cost; each reads once and ends."""
     vault, began = rig.made.vault, time.monotonic()
     logins, before = vault.logins(), len(vault.leases()) + len(vault.children())
-    memory = {name: [resident(rig.host, name)] for name in ("broker", "proxy@0", "kernel")}
-    starts: list[float] = []
+    memory = {name: resident(rig.host, name) for name in ROLES}
+    spent = {name: cpu_ns([rig.host.role_pid(name)]) for name in ROLES}
+    starts, failed = begin_many(rig, count)
+    deadline = time.monotonic() + PATIENCE_S
+    while rig.journal.of("revoked") < count - failed and time.monotonic() < deadline:
+        time.sleep(0.2)
+        rig.journal.read()
+    took_s = time.monotonic() - began
+    after = len(vault.leases()) + len(vault.children())
+    print(f"\n{count} runs started in {max(starts):.1f} s, over in {took_s:.1f} s; {failed} failed")
+    print(f"{vault.logins() - logins} logins, {len(rig.journal.leases)} leases, ", end="")
+    print(f"{len(rig.journal.handles)} tokens of runs; there before {before}, after {after}\n")
+    states = [each for each in rig.journal.rows.values() if "active" in each]
+    print("| part | times | p50 ms | p99 | most |\n|---|---|---|---|---|")
+    for part, first, last in (
+        ("asked → lease in use", "intent", "active"),
+        ("broker knows the end → confirmed revoked", "draining", "revoked"),
+    ):
+        print(row(part, [float(each[last] - each[first]) for each in states]))
+    print("\n| role | MiB before | MiB at most | CPU ms/run |\n|---|---|---|---|")
+    for name in ROLES:
+        most = resident(rig.host, name, "VmHWM")
+        cpu_ms = (cpu_ns([rig.host.role_pid(name)]) - spent[name]) / 1e6 / count
+        print(f"| {name} | {memory[name]:.0f} | {most:.0f} | {cpu_ms:.1f} |")
+    print(f"\nload average {os.getloadavg()}")
+
+
+def begin_many(rig: Rig, count: int) -> tuple[list[float], int]:
+    """Start runs evenly; return when each was started, and how many failed."""
+    began, starts = time.monotonic(), [0.0]
 
     def one(number: int) -> int:
         time.sleep(max(0.0, number * MANY_IN_S / count - (time.monotonic() - began)))
@@ -183,28 +213,7 @@ def many(rig: Rig, count: int) -> None:
         while not all(end.done() for end in ends):
             rig.journal.read()  # what is compacted away was read before
             time.sleep(0.1)
-        failed = sum(bool(end.result()) for end in ends)
-    deadline = time.monotonic() + PATIENCE_S
-    while rig.journal.of("revoked") < count - failed and time.monotonic() < deadline:
-        time.sleep(0.2)
-        rig.journal.read()
-    for name, values in memory.items():
-        values.append(resident(rig.host, name, "VmHWM"))
-    states = [each for each in rig.journal.rows.values() if "active" in each]
-    after = len(vault.leases()) + len(vault.children())
-    took_s = time.monotonic() - began
-    print(f"\n{count} runs started in {max(starts):.1f} s, over in {took_s:.1f} s; {failed} failed")
-    print(f"{vault.logins() - logins} logins, {len(rig.journal.leases)} leases, ", end="")
-    print(f"{len(rig.journal.handles)} tokens of runs; there before {before}, after {after}\n")
-    print("| part | times | p50 ms | p99 | most |\n|---|---|---|---|---|")
-    for part, first, last in (
-        ("asked → lease in use", "intent", "active"),
-        ("broker knows the end → confirmed revoked", "draining", "revoked"),
-    ):
-        print(row(part, [float(each[last] - each[first]) for each in states]))
-    for name, (now, most) in memory.items():
-        print(f"{name}: {now:.0f} MiB before, {most:.0f} MiB at most")
-    print(f"load average {os.getloadavg()}")
+        return starts, sum(bool(end.result()) for end in ends)
 
 
 def resident(host: Host, role: str, what: str = "VmRSS") -> float:
