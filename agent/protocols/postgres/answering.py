@@ -83,7 +83,10 @@ class Answering(Walking):
             self._tell(flight.popleft().said)
 
     def _parse_complete(self) -> None:
-        self._release_names(self._front(PARSE), done=True)
+        step = self._front(PARSE)
+        if step.unrun is not None:
+            step.unrun.ended_ns = self._now
+        self._release_names(step, done=True)
         self._pop()
 
     def _bind_complete(self) -> None:
@@ -207,6 +210,9 @@ class Answering(Walking):
             self._drop_message()
         self._flight.popleft()
         self._answered(step)
+        if step.unrun is not None and self._unrun.take(step):
+            step.unrun.status, step.unrun.ended_ns = status, self._now
+            self._record_unrun(step)
         self._release_names(step, done=False)
         self._drop_segment(status)
 

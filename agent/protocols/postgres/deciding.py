@@ -1,7 +1,8 @@
 """What is decided of each message, one after the other; records are made side by side.
 
-Parse is decided with the text alone, Execute again with the values; nothing of them is recorded
-but at Execute, since nothing runs before. (A Bind runs the input functions of its values.)
+Parse is decided with the text alone, Execute again with the values, and each Execute is recorded. A
+Parse is, when it is refused or fails, or when nothing ever executed what it made (`unrun`): it tells
+of names and types. (A Bind runs the input functions of its values, and plans.)
 """
 
 import hashlib
@@ -152,7 +153,10 @@ class Deciding(Releasing):
 
     def _run_by_name(self, name: str) -> tuple[Statement, ...]:
         prepared = self._find_statement(sql_name(name))
-        return () if prepared is None else prepared.statements
+        if prepared is None:
+            return ()
+        self._unrun.ran(prepared)
+        return prepared.statements
 
     def _find_statement(self, name: bytes) -> Prepared | None:
         if self._wild:
@@ -183,6 +187,8 @@ class Deciding(Releasing):
         if prepared is None:
             classified = unknown(_NOBODY_KNOWS)
             prepared = prepare("", classified, classified.statements)
+        elif self._unrun:
+            self._unrun.ran(prepared)
         step.portal = portal
         step.prepared = prepared
         self._judge(step, operation_of(self._context.new_operation_id(), prepared, values))
@@ -228,8 +234,12 @@ class Deciding(Releasing):
         self._hides_columns |= verdict.hides_columns
         prepared = step.prepared
         if step.kind == PARSE:
-            step.exchange = None
+            step.exchange, step.unrun = None, exchange
             step.stage = Stage.READY
+            exchange.operation, exchange.rule = kept, verdict.rule
+            if prepared is not None:
+                for oldest in self._unrun.add(prepared, step):
+                    self._record_unrun(oldest)
             step.change = self._statements.change(step.name, prepared, step.segment)
         else:
             exchange.operation, exchange.rule = kept, verdict.rule

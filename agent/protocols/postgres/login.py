@@ -179,14 +179,14 @@ class Login:
             raise Refused(_downgrade("no login at all"))
         self._step = Step.SETTLING
 
-    def _password(self, method: str, words: str) -> bytes:
+    def _secret(self, method: str, words: str) -> Secret:
         password = self._claim.password
         if password is None or method not in self._claim.methods:
             raise Refused(_downgrade(words))
-        return password.reveal()
+        return password
 
     def _cleartext(self) -> bytes:
-        password = self._password("password", "the password in clear")
+        password = self._secret("password", "the password in clear").reveal()
         if not self._claim.encrypted or b"\0" in password:
             raise Refused(_downgrade("the password in clear, without TLS"))
         self._step = Step.OK
@@ -194,7 +194,7 @@ class Login:
 
     def _md5(self, salt: bytes) -> bytes:
         """PostgreSQL documentation, "Message Flow": concat('md5', md5(md5(password user) salt))."""
-        password = self._password("md5", "an MD5 of the password")
+        password = self._secret("md5", "an MD5 of the password").reveal()
         inner = hashlib.md5(password + self._claim.user.encode(), usedforsecurity=False)
         outer = hashlib.md5(inner.hexdigest().encode() + salt, usedforsecurity=False)
         self._step = Step.OK
@@ -205,7 +205,7 @@ class Login:
         while name := fields.cstring():
             offered.append(name)
         fields.end()
-        password = self._password("scram-sha-256", "SCRAM")
+        password = self._secret("scram-sha-256", "SCRAM")
         binding = self._claim.binding
         plus = binding is not None and scram.PLUS.encode() in offered
         if not plus and scram.PLAIN.encode() not in offered:

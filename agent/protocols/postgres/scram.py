@@ -10,6 +10,7 @@ import re
 import stringprep
 import unicodedata
 
+from agent.model.secret import Secret
 from agent.protocols.postgres.limits import (
     SCRAM_ITERATIONS_MAX,
     SCRAM_ITERATIONS_MIN,
@@ -34,7 +35,7 @@ class Scram:
     """One exchange: `first`, then `final`, then `verify`.
 
     Args:
-        password: as the lease has it.
+        password: as the lease has it; the keys made of it stay with it (RFC 5802 section 5.1).
         randomness: NONCE_BYTES of it.
         binding: the tls-server-end-point of the server's certificate; None without TLS.
         plus: whether the mechanism is PLUS; False with a binding: the server did not offer it.
@@ -43,7 +44,7 @@ class Scram:
     __slots__ = ("_binding", "_first_bare", "_gs2", "_nonce", "_password", "_signature")
 
     def __init__(
-        self, password: bytes, randomness: bytes, binding: bytes | None, *, plus: bool
+        self, password: Secret, randomness: bytes, binding: bytes | None, *, plus: bool
     ) -> None:
         self._password = password
         self._nonce = base64.b64encode(randomness)
@@ -68,14 +69,14 @@ class Scram:
             ScramFailed: the server's message is not proper, or asks for what is absurd.
         """
         nonce, salt, iterations = self._read_first(server_first)
-        salted = hashlib.pbkdf2_hmac("sha256", prepare(self._password), salt, iterations)
-        self._password = b""
+        client_key, server_key = self._password.derive(
+            (PLAIN, salt, iterations), lambda password: _keys(password, salt, iterations)
+        )
         bare = b"c=" + base64.b64encode(self._gs2 + self._binding) + b",r=" + nonce
         message = self._first_bare + b"," + server_first + b"," + bare
-        client_key = _hmac(salted, b"Client Key")
         signature = _hmac(hashlib.sha256(client_key).digest(), message)
         proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
-        self._signature = _hmac(_hmac(salted, b"Server Key"), message)
+        self._signature = _hmac(server_key, message)
         return bare + b",p=" + base64.b64encode(proof)
 
     def verify(self, server_final: bytes) -> None:
@@ -105,6 +106,12 @@ class Scram:
                 f"to {SCRAM_ITERATIONS_MAX}"
             )
         return nonce, salt, iterations
+
+
+def _keys(password: bytes, salt: bytes, iterations: int) -> tuple[bytes, bytes]:
+    """Return ClientKey and ServerKey (RFC 5802 section 3): about 1 ms for 4,096 iterations."""
+    salted = hashlib.pbkdf2_hmac("sha256", prepare(password), salt, iterations)
+    return _hmac(salted, b"Client Key"), _hmac(salted, b"Server Key")
 
 
 def _hmac(key: bytes, data: bytes) -> bytes:

@@ -26,10 +26,12 @@ from agent.protocols.postgres.opened import Opened
 from agent.protocols.postgres.refusing import serialize_error
 from agent.protocols.postgres.step import END, SYNC, TERMINATE, Exchange, Stage, Step
 from agent.protocols.postgres.transitions import server_version
+from agent.protocols.postgres.unrun import Unrun, went_up
 from agent.wire.commands import (
     Command,
     Finish,
     RecordDenied,
+    RecordIntent,
     RecordOutcome,
     Send,
     SendApart,
@@ -41,6 +43,7 @@ UP, DOWN = Side.UPSTREAM, Side.DOWNSTREAM
 TAG_CHARS_MAX = 256  # of the recorded command tags of one operation
 SETTLING_MAX = 256  # answered operations that wait for ReadyForQuery to be recorded
 SKIPPED = "skipped after an error before it"
+NEVER_RAN = "prepared, and never executed"
 STOPS = frozenset({SYNC, TERMINATE, END})  # what a server that skips messages does not skip
 
 
@@ -63,6 +66,7 @@ class State:
         self._flight: deque[Step] = deque()
         self._asking: Step | None = None  # the one that is being classified or judged
         self._classes: deque[Step] = deque()  # who waits for TextClassified
+        self._unrun = Unrun()
         self._recordings: dict[OperationId, Step] = {}
         self._statements: Names[Prepared] = Names()
         self._portals: Names[Portal] = Names()
@@ -154,6 +158,16 @@ class State:
             )
         )
 
+    def _record_unrun(self, step: Step) -> None:
+        """Record a Parse of a statement that never ran, if the server got it."""
+        exchange = step.unrun
+        if exchange is None or not went_up(step):
+            return
+        exchange.intended = True
+        rule = exchange.rule or BUILT_IN
+        self._out.append(RecordIntent(exchange.operation, rule, self._opened.lease_id))
+        self._conclude(exchange, Outcome.ANSWERED, Reason.DONE, NEVER_RAN)
+
     def _answered(self, step: Step) -> None:
         """Note that an operation's answer is complete: recorded once the transaction's state is."""
         exchange = step.exchange
@@ -236,6 +250,8 @@ class State:
 
     def _end_operations(self, reason: Reason) -> None:
         """Give an outcome to all that is under way."""
+        for step in self._unrun.take_all():
+            self._record_unrun(step)
         self._settle_all()
         for step in self._flight:
             if step.exchange is not None:

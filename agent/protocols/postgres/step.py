@@ -68,6 +68,7 @@ class Step:
     pinned: Refusal | None = None  # it would change a pinned setting
     portal: Portal | None = None
     exchange: Exchange | None = None
+    unrun: Exchange | None = None  # of a Parse that was allowed: recorded if it never runs
     change: Change[Prepared] | Change[Portal] | None = None
     wild = False  # it may change names that nobody knows yet
     fence = False  # others wait until it is answered: COPY, or a row limit
