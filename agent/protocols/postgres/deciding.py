@@ -1,8 +1,8 @@
 """What is decided of each message, one after the other; records are made side by side.
 
-Parse is decided with the text alone, Execute again with the values, and each Execute is recorded. A
-Parse is, when it is refused or fails, or when nothing ever executed what it made (`unrun`): it tells
-of names and types. (A Bind runs the input functions of its values, and plans.)
+Parse is decided with the text alone, Execute again with the values, and each Execute is recorded.
+A Parse is, when it is refused or fails, or when nothing ever executed what it made (`unrun`): it
+tells of names and types. (A Bind runs the input functions of its values, and plans.)
 """
 
 import hashlib
