@@ -20,7 +20,7 @@ SKEW_S = 900.0
 EMPTY = hashlib.sha256(b"").hexdigest()
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, "
-    r"SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})"
+    r"SignedHeaders=([a-z0-9;._-]+), Signature=([0-9a-f]{64})"
 )
 _CHUNK = re.compile(rb"([0-9a-fA-F]+);chunk-signature=([0-9a-f]{64})\r\n")
 

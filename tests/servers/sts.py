@@ -97,6 +97,14 @@ class Sts:
         )
 
 
+def role_answer(sts: Sts) -> bytes:
+    """Return the body of an answer with keys."""
+    sts.last = {"RoleSessionName": "a-run", "DurationSeconds": "900"}
+    content = sts._assume("AssumeRole").content
+    assert isinstance(content, bytes)
+    return content
+
+
 def _answer(action: str, result: str) -> Answer:
     text = (
         f'<{action}Response xmlns="{NAMESPACE}">\n  <{action}Result>{result}</{action}Result>\n'

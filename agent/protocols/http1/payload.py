@@ -19,9 +19,11 @@ from agent.wire.aws.sigv4 import EMPTY_SHA256, S3_LIKE, UNSIGNED, query_values
 STREAMING = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 TRAILER = b"-TRAILER"
 STREAMING_UNSIGNED = b"STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+_NAME = re.compile(rb"[a-z0-9._-]+")
 _SHA256 = re.compile(rb"[0-9a-f]{64}")
 _SCOPE = re.compile(rb"Credential=[^,\s]*?/([0-9]{8})/([^/,\s]*)/([^/,\s]*)/aws4_request")
 _QUERY_SCOPE = re.compile(rb".*/[0-9]{8}/([^/]*)/([^/]*)/aws4_request", re.DOTALL)
+_SIGNED_FIELDS = frozenset({b"content-type", b"content-md5"})
 _CONTENT, _REGIONS = b"x-amz-content-sha256", b"x-amz-region-set"
 
 
@@ -125,6 +127,11 @@ def _check_scope(head: RequestHead, aws: AwsOptions) -> Refusal | None:
 def _check_meaning(head: RequestHead, *, s3: bool) -> Refusal | None:
     if head.path == b"*":
         return _bad("A signature needs a path.")
+    if not head.method.isupper():
+        return _bad("A signature is over the method in upper case.")
+    for _, lower, line in head.canonical:
+        if is_signed(lower) and not (line.isascii() and _NAME.fullmatch(lower)):
+            return _bad("A field that is signed has a character that servers read differently.")
     if s3 and query_values(head.query, b"session"):
         return Refusal(
             403,
@@ -133,6 +140,11 @@ def _check_meaning(head: RequestHead, *, s3: bool) -> Refusal | None:
             next_step="Use a bucket that is no directory bucket, or switch express sessions off.",
         )
     return None
+
+
+def is_signed(lower: bytes) -> bool:
+    """Whether a field is under our signature, beside Host."""
+    return lower.startswith(b"x-amz-") or lower in _SIGNED_FIELDS
 
 
 def aws_attributes(head: RequestHead) -> tuple[tuple[str, str], ...]:

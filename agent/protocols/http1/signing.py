@@ -10,7 +10,7 @@ from agent.model.credential import AwsKeys
 from agent.model.grant import AwsOptions
 from agent.protocols.http1.exchange import Exchange, framing_lines, request_line
 from agent.protocols.http1.fields import SCANNED
-from agent.protocols.http1.payload import Handling, Payload, value_of
+from agent.protocols.http1.payload import Handling, Payload, is_signed, value_of
 from agent.protocols.http1.request import RequestHead
 from agent.wire.aws.chunks import SignedChunks
 from agent.wire.aws.sigv4 import S3_LIKE, Signer, Unsigned, query_values, sent_query
@@ -25,7 +25,6 @@ _TAKEN_PARAMETERS = frozenset(
      b"x-amz-s3session-token", _CONTENT}
 )  # fmt: skip
 _VERSION_2 = frozenset({b"awsaccesskeyid", b"signature", b"expires"})  # of its presigned URLs
-_SIGNED_FIELDS = frozenset({b"content-type", b"content-md5"})  # and all x-amz-*
 
 
 class Signing:
@@ -65,7 +64,7 @@ class Signing:
             if lower in _TAKEN_FIELDS or (role == SCANNED and not self._keeps(lower)):
                 continue
             lines.append(line)
-            if lower in _SIGNED_FIELDS or lower.startswith(b"x-amz-"):
+            if is_signed(lower):
                 fields.append((lower, value_of(line)))
         lines.append(b"Accept-Encoding: identity")
         signed = self._signer.sign(

@@ -159,6 +159,9 @@ REFUSED = [
     (put(b"", b"x-amz-content-sha256: " + ZERO[:-1] + b"\r\n"), 400, b"not known"),
     (put(b"", (b"x-amz-content-sha256: " + ZERO + b"\r\n") * 2), 400, b"more than once"),
     (b"GET /?session HTTP/1.1\r\n" + HOST + b"\r\n", 403, b"CreateSession"),
+    (put(b"", b"x-amz-meta-a: \xc3\xa4\r\n"), 400, b"read differently"),
+    (put(b"", b"x-amz-meta|a: 1\r\n"), 400, b"read differently"),
+    (put(b"", b"").replace(b"PUT", b"Put"), 400, b"upper case"),
     (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 400, b"needs a path"),
 ]  # fmt: skip
 
