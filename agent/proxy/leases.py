@@ -84,6 +84,7 @@ async def take_lease(
     if peers.was_cut(taken.lease_id):
         return LeaseRefused("the lease was taken away meanwhile")
     session.lease_id = taken.lease_id
-    return Lease(
+    lease = Lease(
         taken.lease_id, taken.run_id, taken.target, credential, taken.expires_ms, taken.revocable
     )
+    return peers.kept.same(lease)

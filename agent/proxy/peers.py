@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 from agent.ipc.endpoint import Endpoint, PeerGone
 from agent.model.ids import LeaseId
+from agent.proxy.kept import KeptLeases
 
 LOOK_INTERVAL_NS = 5_000_000  # how long a busy worker leaves orders unread
 CUT_LEASES_MAX = 4_096  # remembered: a lease may be on its way to a session when it is cut
@@ -12,11 +13,12 @@ CUT_LEASES_MAX = 4_096  # remembered: a lease may be on its way to a session whe
 class Peers:
     """What may be away is None meanwhile."""
 
-    __slots__ = ("_cut_leases", "_looked_ns", "broker", "kernel")
+    __slots__ = ("_cut_leases", "_looked_ns", "broker", "kept", "kernel")
 
     def __init__(self, kernel: Endpoint) -> None:
         self.kernel = kernel
         self.broker: Endpoint | None = None
+        self.kept = KeptLeases()
         self._cut_leases: OrderedDict[LeaseId, None] = OrderedDict()
         self._looked_ns = 0
 
@@ -35,6 +37,7 @@ class Peers:
 
     def cut_lease(self, lease_id: LeaseId) -> None:
         """Remember that the broker took a lease away."""
+        self.kept.drop_lease(lease_id)
         self._cut_leases[lease_id] = None
         if len(self._cut_leases) > CUT_LEASES_MAX:
             self._cut_leases.popitem(last=False)

@@ -55,14 +55,19 @@ class Trust:
 def context_with(
     certificate: ClientCertificate, ca_pem: str, alpn: tuple[str, ...]
 ) -> ssl.SSLContext:
-    """Return a context of one lease's own, which shows its certificate.
+    """Return a context of one lease's own, which shows its certificate; it is kept with the key.
 
     Raises:
         ssl.SSLError: ca_pem has no certificates, or the chain and key are of no use.
     """
-    context = _context(ca_pem, alpn)
-    load_chain(context, certificate.key_pem.reveal() + certificate.chain_pem.encode())
-    return context
+    chain = certificate.chain_pem
+
+    def made(key: bytes) -> ssl.SSLContext:
+        context = _context(ca_pem, alpn)
+        load_chain(context, key + chain.encode())
+        return context
+
+    return certificate.key_pem.derive(("tls", chain, ca_pem, alpn, _roots_stamp()), made)
 
 
 def _roots_stamp() -> tuple[tuple[int, int, int], ...]:

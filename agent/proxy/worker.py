@@ -190,6 +190,9 @@ class Worker:
                 self._cut_run(run_id, reason)
             case CutLease(run_id, lease_id, reason, when_idle):
                 self._cut_lease(run_id, lease_id, reason, when_idle=when_idle)
+            case StopHeld(run_id, target, name):
+                taken = self._services.sessions.stop(run_id, target, name)
+                received.reply(HeldStopped(taken))
             case PolicyNames(_, names):
                 self._resolver.names = Names.of(names)
             case message:
@@ -199,6 +202,7 @@ class Worker:
         heard_ns = boot_ns()
         self._services.sessions.cut_run(run_id, reason)
         self._services.pool.drop_run(run_id)
+        self._services.peers.kept.drop_run(run_id)
         logger.debug("ending %s: worker %d closed %d", run_id, heard_ns, boot_ns())
 
     def _cut_lease(
@@ -206,6 +210,7 @@ class Worker:
     ) -> None:
         services = self._services
         if when_idle:
+            services.peers.kept.drop_lease(lease_id)
             services.sessions.drain_lease(run_id, lease_id)
         else:
             services.peers.cut_lease(lease_id)
@@ -230,6 +235,7 @@ class Worker:
         broker.close()
         self._services.sessions.cut_all(Reason.INTERNAL)
         self._services.pool.close()
+        self._services.peers.kept.clear()
 
     def _classifier_gone(self) -> None:
         """Nothing can be classified any more: end, and be started anew."""

@@ -7,7 +7,7 @@ import pickle  # noqa: TID251 - that a Secret is not pickled is the claim
 import pytest
 
 from agent.model.credential import Basic, Bearer, Header, QueryParameter, secrets_of
-from agent.model.secret import Secret
+from agent.model.secret import DERIVED_MAX, Secret
 
 CANARY = b"canary-3f9a"
 
@@ -41,3 +41,25 @@ def test_reveal_gives_the_bytes_and_secrets_of_finds_every_one() -> None:
         QueryParameter("q", secret),
     ):
         assert secrets_of(credential) == (secret,)
+
+
+def test_what_is_derived_is_computed_once_a_label() -> None:
+    """DERIVED_MAX results stay; one past it takes the place of the oldest. Nothing shows them."""
+    secret, computed = Secret(CANARY), []
+
+    def derive(label: int) -> tuple[int, int]:
+        def compute(value: bytes) -> tuple[int, int]:
+            computed.append(label)
+            return label, len(value)
+
+        return secret.derive(label, compute)
+
+    for label in (*range(DERIVED_MAX), *range(DERIVED_MAX)):
+        assert derive(label) == (label, len(CANARY))
+    assert computed == list(range(DERIVED_MAX))
+    derive(DERIVED_MAX)
+    derive(1)
+    assert computed == list(range(DERIVED_MAX + 1))
+    derive(0)
+    assert computed[-1] == 0
+    assert "canary" not in repr(secret)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.model.secret import Secret
 from agent.protocols.postgres import limits
 from agent.protocols.postgres.scram import NONCE_BYTES, Scram, ScramFailed, prepare
 
@@ -18,7 +19,7 @@ SALT = base64.b64encode(b"salt")
 
 
 def _scram(binding: bytes | None = None, *, plus: bool = False) -> Scram:
-    return Scram(b"pencil", bytes(NONCE_BYTES), binding, plus=plus)
+    return Scram(Secret(b"pencil"), bytes(NONCE_BYTES), binding, plus=plus)
 
 
 def _nonce(scram: Scram) -> bytes:
@@ -31,7 +32,7 @@ def _first(nonce: bytes, salt: bytes = SALT, iterations: int = 4096) -> bytes:
 
 def test_the_rfc_s_example() -> None:
     """With the RFC's nonce and user, proof and signature are the RFC's own."""
-    scram = Scram(b"pencil", base64.b64decode(RFC_NONCE), None, plus=False)
+    scram = Scram(Secret(b"pencil"), base64.b64decode(RFC_NONCE), None, plus=False)
     assert scram.first() == b"n,,n=,r=" + RFC_NONCE
     scram._first_bare = b"n=user,r=" + RFC_NONCE
     server_nonce = RFC_NONCE + b"%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
@@ -152,3 +153,21 @@ def test_saslprep(password: str, prepared: str) -> None:
 def test_bytes_that_are_no_text() -> None:
     """A password that is not UTF-8 is used as it is."""
     assert prepare(b"\xff\xfe") == b"\xff\xfe"
+
+
+def test_the_keys_are_made_once_for_a_lease() -> None:
+    """A second login with the same secret, salt and count takes the keys of the first."""
+    secret = Secret(b"pencil")
+    finals = set()
+    for _ in range(2):
+        scram = Scram(secret, base64.b64decode(RFC_NONCE), None, plus=False)
+        finals.add(scram.final(_first(_nonce(scram) + b"x")))
+    assert len(finals) == 1
+
+    def never(_: bytes) -> tuple[bytes, bytes]:
+        raise AssertionError("computed again")
+
+    client_key, server_key = secret.derive(("SCRAM-SHA-256", b"salt", 4096), never)
+    assert client_key != server_key
+    with pytest.raises(AssertionError):
+        secret.derive(("SCRAM-SHA-256", b"salt", 4097), never)
