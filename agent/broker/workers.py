@@ -7,13 +7,14 @@ from typing import assert_never
 
 import msgspec
 
-from agent.broker import grants, openings
+from agent.broker import grants, openings, stops
 from agent.broker.api import Parts
 from agent.broker.ca import LeafRefused
 from agent.broker.leases import LeaseFailed
 from agent.broker.sessions import Session
 from agent.ipc.endpoint import Received
 from agent.ipc.messages import (
+    AskStopped,
     Authorize,
     Authorized,
     Failed,
@@ -55,6 +56,8 @@ def receive(parts: Parts, worker: str, received: Received) -> Awaitable[None] | 
             return _answer(received, take_lease(parts, worker, session_id))
         case SignLeaf() as wanted:
             received.reply(sign_leaf(parts, wanted))
+        case AskStopped(session_id, name):
+            return _answer(received, stops.ask_others(parts, worker, session_id, name))
         case SessionEnded(session_id):
             parts.sessions.ended(worker, session_id)
             parts.leases.users.ended(worker, session_id)

@@ -282,6 +282,16 @@ class LeafSigned(Message, frozen=True):
     not_after_ms: int
 
 
+class AskStopped(Message, frozen=True):
+    """Request: have the other workers stop what a session of this one's run and target holds.
+
+    name is what that session answers to. → HeldStopped
+    """
+
+    session_id: SessionId
+    name: bytes
+
+
 class SessionEnded(Message, frozen=True):
     """Notice: the worker closed a session."""
 
@@ -308,6 +318,20 @@ class CutLease(Message, frozen=True):
     lease_id: LeaseId
     reason: Reason
     when_idle: bool
+
+
+class StopHeld(Message, frozen=True):
+    """Request: give up what the session that answers to this name holds → HeldStopped."""
+
+    run_id: RunId
+    target: TargetName
+    name: bytes
+
+
+class HeldStopped(Message, frozen=True):
+    """Reply to AskStopped and StopHeld. taken: something was held, and never goes upstream."""
+
+    taken: bool
 
 
 class PolicyNames(Message, frozen=True):
@@ -416,8 +440,10 @@ BOUNDARIES: dict[tuple[str, str], object] = {
     | CutRun
     | CutLease
     | PolicyNames
+    | StopHeld
+    | HeldStopped
     | Failed,
-    ("proxy", "broker"): Authorize | TakeLease | SignLeaf | SessionEnded,
+    ("proxy", "broker"): Authorize | TakeLease | SignLeaf | SessionEnded | AskStopped | HeldStopped,
     ("proxy", "reporter"): Record,
     ("reporter", "proxy"): Durable | SpoolState,
     ("broker", "reporter"): Record | ReporterStatus | KillTold,

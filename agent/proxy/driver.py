@@ -24,6 +24,7 @@ from agent.proxy.leaves import NoLeaf
 from agent.proxy.pool import PoolKey, Upstream
 from agent.proxy.services import Services
 from agent.proxy.session import Session, State
+from agent.proxy.stops import ask_others
 from agent.proxy.texts import Texts
 from agent.proxy.upgrade import hand_over, secure_downstream, server_end_point
 from agent.proxy.upstream import Unreachable
@@ -284,10 +285,7 @@ class Driver:
             case AnswerTo(name):
                 self._answers_to = name
             case AskStop(name):
-                same_run = self._services.sessions.of_run(self.session.run_id)
-                drivers = (live for live in same_run if isinstance(live, Driver))
-                taken = any(driver.stop(self._target.name, name) for driver in drivers)
-                self._events.append(StopAnswered(taken))
+                self._spawn(self._ask_stop(name))
             case StopTaken():
                 self._stop_taken = True
             case Finish(reason):
@@ -374,6 +372,13 @@ class Driver:
         if self.session.state is State.AUTHORIZED:
             self.session.become(State.LEASED)
         self._feed(Leased(answer))
+
+    async def _ask_stop(self, name: bytes) -> None:
+        run_id, target = self.session.run_id, self._target.name
+        taken = self._services.sessions.stop(run_id, target, name)
+        if not taken:
+            taken = await ask_others(self._services.peers, self.session.session_id, name)
+        self._feed(StopAnswered(taken))
 
     def _open_upstream(self, *, clear: bool) -> None:
         self._leave_upstream(reusable=False)

@@ -10,7 +10,7 @@ from typing import assert_never, cast
 
 from agent.ipc.messages import Authorized
 from agent.model.grant import Grant
-from agent.model.ids import OperationId
+from agent.model.ids import OperationId, TargetName
 from agent.model.reason import Reason
 from agent.protocols.http1.answers import Refusal, serialize_answer
 from agent.proxy.channel import NOBODY, Channel
@@ -137,6 +137,10 @@ class Greeting(asyncio.Protocol):
     def drain(self) -> None:
         """Nothing is under way yet."""
         self.cut(Reason.DRAINING)
+
+    def stop(self, target: TargetName, name: bytes) -> bool:
+        """Nothing is held yet."""
+        return False
 
     # the decision
 

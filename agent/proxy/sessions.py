@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.model.audit import SessionClosed
-from agent.model.ids import LeaseId, RunId
+from agent.model.ids import LeaseId, RunId, TargetName
 from agent.model.reason import Reason
 from agent.proxy.session import Session
 from agent.runtime.clock import monotonic_ns
@@ -26,6 +26,9 @@ class Live(Protocol):
 
     def drain(self) -> None:
         """End when nothing is under way."""
+
+    def stop(self, target: TargetName, name: bytes) -> bool:
+        """Give up what is held, if it answers to this name; whether there was something."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,9 +74,9 @@ class Sessions:
             if not same:
                 self._arriving.pop(run_id, None)
 
-    def of_run(self, run_id: RunId) -> tuple[Live, ...]:
-        """Return those of a run."""
-        return tuple(self._by_run.get(run_id, ()))
+    def stop(self, run_id: RunId, target: TargetName, name: bytes) -> bool:
+        """Have the session that answers to this name give up what it holds; whether it did."""
+        return any(live.stop(target, name) for live in tuple(self._by_run.get(run_id, ())))
 
     def opened(self, live: Live) -> None:
         """Know of one more."""

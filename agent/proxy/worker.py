@@ -15,10 +15,12 @@ from agent.ipc.messages import (
     CutLease,
     CutRun,
     Durable,
+    HeldStopped,
     Listeners,
     PolicyNames,
     SessionEnded,
     SpoolState,
+    StopHeld,
 )
 from agent.model.audit import SessionClosed
 from agent.model.ids import LeaseId, RunId

@@ -13,6 +13,41 @@ pytestmark = [pytest.mark.system, pytest.mark.kernel, pytest.mark.servers]
 CANCELS = 10  # of two workers' connections: each is taken by either
 STALL_S = 30.0  # 20 MB; with a stall of 200 ms every 64 KiB it would take twice as long
 
+# a client that cancels as soon as it can: before the second half of a statement, and right behind
+# a whole one
+CANCELLER = """
+import socket, struct, sys
+
+def answer(sock):
+    data = b""
+    while not data.endswith(b"Z\\0\\0\\0\\5I"):
+        piece = sock.recv(65536)
+        assert piece, data[-500:]
+        data += piece
+    return data
+
+def connect():
+    return socket.create_connection(("app.test.internal", 5432), 20)
+
+for number in range(int(sys.argv[1])):
+    sock = connect()
+    body = struct.pack("!i", 3 << 16) + b"user\\0x\\0database\\0orders\\0\\0"
+    sock.sendall(struct.pack("!i", len(body) + 4) + body)
+    told = answer(sock)
+    at = told.index(b"K\\0\\0\\0\\x0c") + 5
+    for text, cut in (("half", 200_000), ("whole", 0)):
+        text = f"SELECT pg_sleep(60), '{text}-{number}-{'x' * 400_000}'".encode()
+        message = b"Q" + struct.pack("!i", len(text) + 5) + text + b"\\0"
+        sock.sendall(message[:cut] if cut else message)
+        with connect() as cancel:
+            cancel.sendall(struct.pack("!ii", 16, 80877102) + told[at : at + 8])
+            assert cancel.recv(1) == b""
+        sock.sendall(message[cut:] if cut else b"")
+        got = answer(sock)
+        print(got[got.index(b"\\0C") + 2 :][:5].decode())
+    sock.close()
+"""
+
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Site]:
@@ -128,6 +163,16 @@ def test_ctrl_c_reaches_the_statement(whole: Stage) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
         assert "canceling statement due to user request" in said, said
+
+
+def test_a_cancel_reaches_what_is_held(whole: Stage) -> None:
+    """A large statement, half of it read or still being classified, by way of either worker."""
+    done = whole.host.run("everything", ["python3", "-c", CANCELLER, str(CANCELS)], timeout_s=120)
+    assert done.stdout.split() == ["57014"] * 2 * CANCELS, (done.stdout, done.stderr[-1000:])
+    log = whole.site.server.log()
+    assert "'half" not in log
+    cancelled = [row for row in whole.operations(1) if row["status"] == "57014"]
+    assert len(cancelled) >= 2 * CANCELS
 
 
 def test_many_connections_at_once(whole: Stage) -> None:

@@ -269,6 +269,20 @@ class Host:
         self.worker.endpoint = self._endpoint(theirs, "proxy@0", "broker", self.worker.receive)
         self.broker.wired("proxy@0", ours)
 
+    def another_worker(self, name: str, answer: m.Message) -> Worker:
+        """Give the broker one more worker, which gives this answer to every request."""
+        worker = Worker()
+
+        def receive(received: Received) -> None:
+            if not isinstance(received.message, m.PolicyNames):
+                worker.receive(received)
+                received.reply(answer)
+
+        theirs, ours = pair()
+        worker.endpoint = self._endpoint(theirs, name, "broker", receive)
+        self.broker.wired(name, ours)
+        return worker
+
     def caller(self) -> Caller:
         """Return a new control connection."""
         caller = Caller(self.config.control_socket)

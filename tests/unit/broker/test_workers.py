@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.broker import control as c
-from agent.broker import sessions
+from agent.broker import sessions, stops
 from agent.ipc import messages as m
 from agent.model.audit import Alarm, Alarmed, SessionOpened
 from agent.model.flow import Evidence
-from agent.model.ids import RunId, SessionId
+from agent.model.ids import RunId, SessionId, TargetName
 from agent.model.reason import Reason
 from tests.unit.broker.harness import POLICY, Host, expect, host, run_async
 
@@ -294,5 +294,34 @@ def test_a_journal_that_can_not_be_written_is_an_alarm(
             assert alarmed.alarm is Alarm.JOURNAL_FAILED
             assert "leases.journal: Input/output error" in alarmed.detail
             assert "restart" in alarmed.detail
+
+    run_async(main())
+
+
+def test_the_others_are_asked_to_stop_what_they_hold(tmp_path: Path) -> None:
+    """For a session of the asking worker's own, of its run and target, and for no other."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            run_id = await _run(made)
+            session = made.session(run_id, made.synthetic["api.example.com"][0])
+            alone = await made.worker.ask(m.AskStopped(session, b"pid and key"))
+            assert alone == m.HeldStopped(taken=False)
+            other = made.another_worker("proxy@1", m.HeldStopped(taken=True))
+            deaf = made.another_worker("proxy@2", m.Failed(Reason.INTERNAL, "no"))
+            for unknown in (SessionId("0" * 26), session):
+                answer = await made.worker.ask(m.AskStopped(unknown, b"pid and key"))
+                assert answer == m.HeldStopped(taken=False)  # it is of no target yet
+            await _authorize(made, session)
+            for name in (b"", b"x" * (stops.NAME_BYTES_MAX + 1)):
+                answer = await made.worker.ask(m.AskStopped(session, name))
+                assert answer == m.HeldStopped(taken=False)
+            assert not other.notices
+            for name in (b"pid and key", b"x" * stops.NAME_BYTES_MAX):
+                answer = await made.worker.ask(m.AskStopped(session, name))
+                assert answer == m.HeldStopped(taken=True)
+                wanted = m.StopHeld(run_id, TargetName("api"), name)
+                assert other.notices.pop() == deaf.notices.pop() == wanted
+            assert not any(isinstance(one, m.StopHeld) for one in made.worker.notices)
 
     run_async(main())

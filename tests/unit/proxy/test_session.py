@@ -6,7 +6,7 @@ import pytest
 
 from agent.model.flow import Attribution, Evidence, Process, Tier
 from agent.model.flow import Endpoint as Address
-from agent.model.ids import CgroupId, LoopName, RunId, SessionId, Tag
+from agent.model.ids import CgroupId, LoopName, RunId, SessionId, Tag, TargetName
 from agent.model.reason import Reason
 from agent.proxy.session import IllegalTransition, Session, State, allowed
 from agent.proxy.sessions import CONNECTIONS_A_RUN_MAX, CONNECTIONS_MAX, Sessions
@@ -35,6 +35,10 @@ class Quiet:
     def cut(self, reason: Reason) -> None:
         """End."""
         self.registry.closed(self, reason)
+
+    def stop(self, target: TargetName, name: bytes) -> bool:
+        """See Live."""
+        return False
 
     def drain(self) -> None:
         """End."""
