@@ -19,7 +19,7 @@ from agent.protocols.http1.body import (
 )
 from agent.protocols.http1.fields import SCANNED
 from agent.protocols.http1.injection import Injection
-from agent.protocols.http1.limits import HEAD_BYTES_MAX, INTERIM_MAX
+from agent.protocols.http1.limits import HEAD_BYTES_MAX, INTERIM_MAX, PIECES_MAX
 from agent.protocols.http1.malformed import Malformed
 from agent.protocols.http1.payload import Handling, Payload
 from agent.protocols.http1.request import RequestHead
@@ -93,6 +93,7 @@ class Exchange:
         "_held",
         "_interims",
         "_pending",
+        "_pending_bytes",
         "_recoded",
         "_response_body",
         "_response_chunked",
@@ -139,6 +140,7 @@ class Exchange:
         self.closing = not head.keep_alive
         self.failure: Failure | None = None
         self._pending: list[bytes] = []
+        self._pending_bytes = 0
         self._held = b""
         self._interims = 0
         self._response_body: Body | None = None
@@ -153,10 +155,17 @@ class Exchange:
         payload, rest = self.body.feed(data)
         if payload:
             self.request_bytes += len(payload)
-            self._pending.append(serialize_chunk(payload) if self._frames else payload)
+            self._put(serialize_chunk(payload) if self._frames else payload)
         if self.body.done and self._frames:
-            self._pending.append(LAST_CHUNK)
+            self._put(LAST_CHUNK)
         return rest
+
+    def _put(self, data: bytes) -> None:
+        """Keep bytes to be sent. Many small ones become one: each has a cost of its own."""
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if len(self._pending) > PIECES_MAX:
+            self._pending = [b"".join(self._pending)]
 
     @property
     def _frames(self) -> bool:
@@ -179,6 +188,7 @@ class Exchange:
             return b""
         data = b"".join(self._pending)
         self._pending.clear()
+        self._pending_bytes = 0
         return data if self.recode is None else self._through(self.recode, data)
 
     def _through(self, recode: SignedChunks, data: bytes) -> bytes:
@@ -201,7 +211,7 @@ class Exchange:
     @property
     def pending_bytes(self) -> int:
         """How many body bytes wait to be sent."""
-        return sum(map(len, self._pending))
+        return self._pending_bytes
 
     # response
 

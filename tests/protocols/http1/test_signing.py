@@ -1,11 +1,17 @@
 """Requests to AWS are signed anew: a server that checks as AWS does takes them, and ours alone."""
 
 import hashlib
+import time
 
 import pytest
 
 from agent.model.grant import AwsOptions
+from agent.model.ids import OperationId
+from agent.model.operation import Operation
 from agent.protocols.http1 import limits
+from agent.protocols.http1.exchange import Exchange
+from agent.protocols.http1.payload import Payload, plan_payload
+from agent.protocols.http1.request import RequestHead, parse_request_head
 from tests.protocols.http1.server import read_answers
 from tests.protocols.http1.signed import (
     DYNAMODB,
@@ -319,3 +325,35 @@ def test_the_record_says_what_a_call_is() -> None:
     assert said["aws-target"] == "DynamoDB_20120810.GetItem"
     assert said["aws-copy-source"] == "/other/key"
     assert OK not in conductor.to_server
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"Credential=", b"Credential=/", b"Credential=/11111111/", b"Credential=a/20270115/a/"],
+)
+def test_no_authorization_is_slow_to_read(value: bytes) -> None:
+    """As much of it as a head may have is read within 50 ms, before anybody is asked about it."""
+    lines = b"Authorization: " + value * (15_000 // len(value)) + b"\r\n"
+    request = b"GET /a HTTP/1.1\r\n" + HOST + 2 * lines + b"\r\n"
+    head = parse_request_head(request)
+    assert isinstance(head, RequestHead)
+    began = time.process_time()
+    plan_payload(head, AwsOptions("s3", "eu-west-1"), encrypted=True)
+    assert time.process_time() - began < 0.05
+
+
+def test_a_body_in_many_pieces_is_held_at_the_cost_of_few() -> None:
+    """Whoever sends it byte by byte keeps no other connection of the worker waiting."""
+    size = 100_000
+    head = parse_request_head(put(b"", JSON, b"/", framed=b"Content-Length: %d\r\n" % size))
+    assert isinstance(head, RequestHead)
+    payload = plan_payload(head, DYNAMODB, encrypted=True)
+    assert isinstance(payload, Payload)
+    exchange = Exchange(head, Operation(OperationId("o"), "http", "PUT", "/", ()), 0, payload)
+    began = time.process_time()
+    for number in range(size):
+        exchange.take_body(b"%c" % (number % 256))
+        assert exchange.pending_bytes == number + 1
+    assert time.process_time() - began < 2.0
+    assert exchange.whole_body() == bytes(number % 256 for number in range(size))
+    assert exchange.pending_bytes == 0
