@@ -10,13 +10,12 @@ import contextlib
 import datetime as dt
 import secrets
 import select
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
 from tests.servers.certificates import Authority
 from tests.servers.netns import far_host
@@ -26,6 +25,7 @@ from tests.servers.openbao_setup import Vault, set_up
 from tests.servers.postgres import ADMIN_PASSWORD, Postgres, postgres_server
 from tests.system import demo_database as database
 from tests.system import demo_vault as vault
+from tests.system.demo_interrupts import Interrupts
 from tests.system.demo_parts import Collector, collector, sweep
 from tests.system.demo_screen import Screen, shorten
 from tests.system.demo_stage import LOOP, Stage, run, write_secret
@@ -40,7 +40,7 @@ LOGGED_WITHIN_S = 2.0
 LOG_LINES = 40
 CURL_NO_HOST = 6  # curl(1), exit codes
 OUTSIDE = "GET /v1/outside"
-ENDING = (signal.SIGINT, signal.SIGTERM)
+Step = Callable[[str], contextlib.AbstractContextManager[None]]
 FAULTS = (
     RuntimeError, OSError, AssertionError, LookupError, ValueError, Refused,
     subprocess.SubprocessError,
@@ -69,14 +69,13 @@ targets:
 
 def main() -> int:
     """Show it all; return 0 when every fact holds."""
-    for number in ENDING:
-        signal.signal(number, _interrupt)
+    interrupts = Interrupts()
     screen = Screen()
     began = time.monotonic()
     screen.title("Loopwarden", "What a loop does, from connect() to the collector")
     stack = contextlib.ExitStack()
     try:
-        stage = _set_up(screen, stack)
+        stage = _set_up(screen, stack, interrupts)
         for fact in (
             curl_works, python_works, outside_is_refused, rules_hold, rest_is_closed,
             database.psql_works, database.destruction_is_refused, database.hidden_write_is_caught,
@@ -91,47 +90,44 @@ def main() -> int:
                 "\n".join(stage.host.log.read_text().splitlines()[-LOG_LINES:]), LOG_LINES
             )
         screen.line()
-        _ignore_signals()
+        interrupts.ignore()
         with screen.step("Everything stopped and removed"):
             stack.close()
     except KeyboardInterrupt:
         screen.failures.append("interrupted")
-    except FAULTS as error:
-        screen.failures.append(str(error))
+    except FAULTS as error:  # a Ctrl-C on a terminal reaches the servers too
+        screen.failures.append("interrupted" if interrupts.came else str(error))
     finally:
-        _ignore_signals()
+        interrupts.ignore()
         stack.close()
     screen.verdict(time.monotonic() - began)
     return 1 if screen.failures else 0
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    _ignore_signals()
-    raise KeyboardInterrupt
-
-
-def _ignore_signals() -> None:
-    """Let a second Ctrl-C not stop the removal."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
+def _set_up(screen: Screen, stack: contextlib.ExitStack, interrupts: Interrupts) -> Stage:
     """Start all parts; the stack stops them in the other order."""
-    sweep(INSTANCE)
-    folder = Path(tempfile.mkdtemp(prefix=f"{INSTANCE}-"))
-    host = Host(INSTANCE, folder, proxy_port=25601, mark_prefix=0x5DE)
-    stack.callback(host.remove)
+    with interrupts.starting():
+        sweep(INSTANCE)
+        folder = Path(tempfile.mkdtemp(prefix=f"{INSTANCE}-"))
+        host = Host(INSTANCE, folder, proxy_port=25601, mark_prefix=0x5DE)
+        stack.callback(host.remove)
     folder.chmod(0o755)
+    tempfile.tempdir = str(folder)  # what is left of a demonstration that was killed is in it
+
+    @contextlib.contextmanager
+    def step(text: str) -> Iterator[None]:
+        with screen.step(text), interrupts.starting():
+            yield
+
     authority = Authority("demo API CA")
     ca = folder / "api-ca.pem"
     ca.write_text(authority.pem)
-    with screen.step("Collector, on its SQLite default"):
+    with step("Collector, on its SQLite default"):
         central = stack.enter_context(collector(folder))
-    with screen.step("This host enrolled: a join token became a certificate for mutual TLS"):
+    with step("This host enrolled: a join token became a certificate for mutual TLS"):
         central.enroll("demo-host", folder / "identity")
-    api, server, bao = _far_side(screen, stack, folder / "api", authority)
-    with screen.step("Daemon: kernel, broker, proxy and reporter, each with its own user"):
+    api, server, bao = _far_side(step, stack, folder / "api", authority)
+    with step("Daemon: kernel, broker, proxy and reporter, each with its own user"):
         host.collector_address = central.address
         host.identity_dir = str(folder / "identity")
         write_secret(folder / "token", api.token)
@@ -154,10 +150,10 @@ def _set_up(screen: Screen, stack: contextlib.ExitStack) -> Stage:
 
 
 def _far_side(
-    screen: Screen, stack: contextlib.ExitStack, folder: Path, authority: Authority
+    step: Step, stack: contextlib.ExitStack, folder: Path, authority: Authority
 ) -> tuple[Api, Postgres, Vault]:
     """Start the servers, on one far host."""
-    with screen.step("API on a host of its own: nginx, wants a bearer token"):
+    with step("API on a host of its own: nginx, wants a bearer token"):
         far = stack.enter_context(far_host())
         folder.mkdir()
         api = stack.enter_context(
@@ -171,7 +167,7 @@ def _far_side(
                 inside=far.inside,
             )
         )
-    with screen.step("PostgreSQL on the same host: TLS, passwords by SCRAM"):
+    with step("PostgreSQL on the same host: TLS, passwords by SCRAM"):
         server = stack.enter_context(
             postgres_server(
                 authority,
@@ -182,7 +178,7 @@ def _far_side(
                 settings={"log_statement": "all"},
             )
         )
-    with screen.step("OpenBao on the same host, allowed to make logins at that PostgreSQL"):
+    with step("OpenBao on the same host, allowed to make logins at that PostgreSQL"):
         bao = stack.enter_context(
             lasting_openbao(authority, address=far.address4, inside=far.inside)
         )

@@ -110,7 +110,10 @@ def test_an_interrupt_leaves_nothing(number: signal.Signals, when: str, folder: 
     """Ctrl-C, or a kill, in a start, in a fact, while a run waits: exit code 1, nothing left."""
     with demonstration(folder) as process:
         read_until(process, when)
-        process.send_signal(number)
+        if number is signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does: its servers get it too
+        else:
+            process.send_signal(number)
         rest, _ = process.communicate(timeout=DURATION_S_MAX)
     assert process.returncode == 1, rest
     assert "interrupted" in rest
