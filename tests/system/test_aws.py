@@ -212,3 +212,17 @@ def test_keys_end_by_themselves_and_are_nowhere(world: World) -> None:
     for secret in (*keys.values(), SECRET):
         assert secret not in done.stdout + done.stderr
     nobody_was_told(world.whole, *keys.values(), SECRET, "e30.c4n4ry")
+
+
+def test_curl_s_own_signatures(world: World) -> None:
+    """curl signs with keys of nobody, and without any; both are signed anew."""
+    url = f"https://{BUCKET}/by-curl"
+    sign = ["--aws-sigv4", f"aws:amz:{REGION}:s3", "--user", "none:none"]
+    put = ["curl", "-sS", "-f", *sign, "-T", str(world.script), url]
+    done = world.whole.host.run("job", put)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = world.whole.host.run("job", ["curl", "-sS", "-f", url])
+    assert done.stdout == world.script.read_text(encoding="utf-8")
+    done = world.whole.host.run("job", ["curl", "-sS", *sign, "-X", "DELETE", url])
+    assert "<Code>AccessDenied</Code>" in done.stdout
+    assert _wrong(world) == []

@@ -153,8 +153,9 @@ class HttpRelay(Ending):
         if self._phase is Phase.FINISHED:
             return
         exchange = self._exchange
-        body = exchange is not None and not exchange.gathers  # which has a bound of its own
-        held = len(self._intake.held) + (exchange.pending_bytes if exchange and body else 0)
+        held = len(self._intake.held)
+        if exchange is not None and not self._gathers(exchange):
+            held += exchange.pending_bytes
         if held > HELD_BYTES_HARD:
             self._cut(Reason.OVERLOADED)
         elif held > HELD_BYTES_MAX and not self._paused and self._phase is not Phase.IDLE:
@@ -163,6 +164,10 @@ class HttpRelay(Ending):
         elif self._paused and held <= HELD_BYTES_MAX:
             self._paused = False
             self._out.append(Resume(DOWN))
+
+    def _gathers(self, exchange: Exchange) -> bool:
+        """Whether the body is taken whole, or was: that has a bound of its own."""
+        return exchange.gathers and (self._phase is Phase.GATHERING or exchange.body.done)
 
     def _go_on(self) -> None:
         if self._phase is Phase.IDLE and (self._intake.held or self._down_eof):
