@@ -1,8 +1,9 @@
 """The forms in which a known secret can come back: what the scrubber looks for.
 
 Literals are searched as they are: the secret itself, base64 (both alphabets) at its three
-alignments within a longer text, and hexadecimal. One tolerant pattern covers every mix of
-percent-encoding, JSON string escapes and plain characters.
+alignments within a longer text, and hexadecimal, also with a space between bytes (so S3 quotes a
+request that it finds signed wrongly, as CanonicalRequestBytes). One tolerant pattern covers every
+mix of percent-encoding, JSON string escapes and plain characters.
 """
 
 import base64
@@ -38,7 +39,8 @@ def literals(secret: Secret) -> tuple[bytes, ...]:
         # only the characters that no neighbouring byte has a part in
         exact = encoded[-(-offset * 8 // 6) : (offset + len(value)) * 8 // 6]
         forms += [exact, exact.replace(b"+", b"-").replace(b"/", b"_")]
-    forms += [value.hex().encode(), value.hex().upper().encode()]
+    digits, spaced = value.hex().encode(), value.hex(" ").encode()
+    forms += [digits, digits.upper(), spaced, spaced.upper()]
     return tuple(dict.fromkeys(forms))
 
 

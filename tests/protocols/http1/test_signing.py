@@ -259,13 +259,16 @@ def test_a_broken_stream_ends_the_request() -> None:
 @pytest.mark.parametrize("secret", [KEY_ID, SECRET, TOKEN])
 def test_nothing_of_the_keys_comes_back(secret: str) -> None:
     """Not from an error that quotes the request, as those of S3 do."""
-    body = b"<Error><CanonicalRequest>" + secret.encode() + b"</CanonicalRequest></Error>"
+    spaced = secret.encode().hex(" ").encode()
+    body = b"<Error><CanonicalRequest>" + secret.encode() + b"</CanonicalRequest>"
+    body += b"<CanonicalRequestBytes>" + spaced + b"</CanonicalRequestBytes></Error>"
     answer = b"HTTP/1.1 403 Forbidden\r\nx-echo: %b\r\nContent-Length: %d\r\n\r\n%b"
     conductor, _ = stage(answers=(answer % (secret.encode(), len(body), body),))
     conductor.down(b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n")
     conductor.down_eof()
     conductor.check_ended()
     assert secret.encode() not in conductor.to_loop
+    assert spaced not in conductor.to_loop
     assert b"*" * len(secret) in conductor.to_loop
 
 

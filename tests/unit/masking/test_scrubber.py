@@ -39,6 +39,8 @@ def _forms(token: bytes) -> dict[str, bytes]:
         "json, all escaped": "".join(f"\\u{byte:04x}" for byte in token).encode(),
         "hex": token.hex().encode(),
         "hex, upper": token.hex().upper().encode(),
+        "hex, spaced": token.hex(" ").encode(),
+        "hex, upper, spaced": token.hex(" ").upper().encode(),
     }
 
 
