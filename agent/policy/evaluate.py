@@ -38,7 +38,7 @@ class _Matcher:
     patterns: tuple[re.Pattern[str], ...]
 
     def matches(self, verb: str, every_reading: tuple[str, ...]) -> bool:
-        """Allow: in all readings of the path. Deny: in any."""
+        """Allow: in all readings of the path. Deny: in any, escaped or not."""
         if self.rule.methods and verb not in self.rule.methods:
             return False
         if not self.patterns:
@@ -61,7 +61,11 @@ class Evaluator:
         """
         self.grant = grant
         self._matchers = tuple(
-            _Matcher(rule, tuple(map(compile_pattern, rule.paths))) for rule in grant.rules
+            _Matcher(
+                rule,
+                tuple(compile_pattern(path, loose=rule.effect != "allow") for path in rule.paths),
+            )
+            for rule in grant.rules
         )
         self._cache: collections.OrderedDict[tuple[str, str], Verdict] = collections.OrderedDict()
 

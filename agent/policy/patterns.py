@@ -5,16 +5,19 @@ number of segments between, none included. Matching takes time linear in the pat
 segment are tried once each (atomic groups), so no path can make a pattern slow.
 
 Servers differ in what they take an encoded slash, a backslash or an empty segment for. So a path
-with one of these has several readings: allow needs all of them to match, deny needs any.
+with one of these has several readings: allow needs all of them to match, deny needs any. And they
+take `=` and `%3D`, as all that may stand plain, for one: a loose pattern, of deny, matches both.
 """
 
 import re
+from collections.abc import Callable
 
 PATTERN_CHARACTERS_MAX = 1_024
 # RFC 3986 section 3.3: pchar and "/", where an escape is upper case and not of an unreserved
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PCHAR = _UNRESERVED | frozenset("!$&'()*+,;=:@/")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_CHARACTER = re.compile(r"%[0-9A-F]{2}|.", re.DOTALL)
 _ODD = re.compile(r"%2[Ff]|%5[Cc]|\\|//|/\.\.?(?:/|$)|%2[Ee]")
 _AMBIGUOUS = re.compile(r"/(?:\.|%2[Ee]){1,2}(?:[/;]|\Z)")
 
@@ -50,8 +53,10 @@ def _check_characters(pattern: str) -> str | None:
     return None
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str, *, loose: bool = False) -> re.Pattern[str]:
     """Return the regular expression of a checked pattern, for `fullmatch`.
+
+    loose: what may stand plain or escaped matches both.
 
     Raises:
         ValueError: check_pattern has an objection.
@@ -64,7 +69,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         if segment == "**":
             blocks.append([])
         else:
-            blocks[-1].append(_segment(segment))
+            blocks[-1].append(_segment(segment, _loose if loose else re.escape))
     return re.compile("/" + _join(blocks), re.ASCII | re.DOTALL)
 
 
@@ -97,9 +102,22 @@ def _join(blocks: list[list[str]]) -> str:
     return "".join(parts)
 
 
-def _segment(segment: str) -> str:
+def _loose(piece: str) -> str:
+    """Return the expression of a text that has no `*` but as %2A."""
+    return "".join(_either(found[0]) for found in _CHARACTER.finditer(piece))
+
+
+def _either(written: str) -> str:
+    plain = chr(int(written[1:], 16)) if len(written) > 1 else written
+    if plain not in _PCHAR or plain in _UNRESERVED or plain == "/":
+        return re.escape(written)
+    digits = "".join(f"[{digit}{digit.lower()}]" for digit in f"{ord(plain):02X}")
+    return f"(?:{re.escape(plain)}|%{digits})"
+
+
+def _segment(segment: str, escape: Callable[[str], str]) -> str:
     """Return the expression of one segment; a `*` followed by text takes the first that fits."""
-    pieces = [re.escape(piece) for piece in re.split(r"\*", segment)]
+    pieces = [escape(piece) for piece in re.split(r"\*", segment)]
     if len(pieces) == 1:
         return pieces[0]
     first, *middle, last = pieces

@@ -94,6 +94,27 @@ def test_no_spelling_passes_a_deny_rule(path: str) -> None:
     assert verdict.rule == "l/1"
 
 
+@pytest.mark.parametrize("pattern", ["/a/dt=1/**", "/a/dt%3D1/**", "/*/d*=1/**", "/**/dt=1/*"])
+@pytest.mark.parametrize("path", ["/a/dt=1/x", "/a/dt%3D1/x", "/a/dt%3d1/x"])
+def test_no_escape_passes_a_deny_rule(pattern: str, path: str) -> None:
+    """Servers read `=` and `%3D` of a path as one (S3's keys); allow takes what it was written."""
+    grant = _grant("allow: {path: /**}", f"deny: {{path: {pattern}}}")
+    assert isinstance(_ask(grant, "GET", path), Deny)
+    assert isinstance(_ask(grant, "GET", path.replace("1", "2")), Allow)
+    assert isinstance(_ask(_grant("allow: {path: /a/dt=1/x}"), "GET", "/a/dt%3D1/x"), Deny)
+
+
+@pytest.mark.parametrize("character", "!$&'()*+,;=:@")
+def test_no_escape_of_any_character_passes_a_deny_rule(character: str) -> None:
+    """Of all that may stand plain or escaped in a path, a star too."""
+    escaped = f"%{ord(character):02X}"
+    for written in {escaped, character} - {"*"}:
+        grant = _grant("allow: {path: /**}", f'deny: {{path: "/a{written}b"}}')
+        for path in (f"/a{character}b", f"/a{escaped}b", f"/a{escaped.lower()}b"):
+            assert isinstance(_ask(grant, "GET", path), Deny), path
+        assert isinstance(_ask(grant, "GET", "/axb"), Allow)
+
+
 @pytest.mark.parametrize("path", ["/a/x%2Fy", "/a/x//y", "/a/%2F", "/a%2Fx"])
 def test_allow_needs_every_reading(path: str) -> None:
     """One segment in our eyes that is two in the server's is not allowed by `*`."""
