@@ -35,6 +35,7 @@ from agent.model.credential import (
     Password,
     QueryParameter,
     Shape,
+    SshCertificate,
 )
 from agent.model.flow import Evidence
 from agent.model.ids import SessionId
@@ -167,5 +168,7 @@ def _parts(credential: Credential) -> tuple[Shape, tuple[bytes, ...]]:
         case AwsKeys(key_id, secret, token):
             last = b"" if token is None else token.reveal()
             return Shape.AWS_KEYS, (key_id.reveal(), secret.reveal(), last)
+        case SshCertificate(user, certificate, key_pem):
+            return Shape.SSH_CERTIFICATE, (user.encode(), certificate.encode(), key_pem.reveal())
         case _:
             assert_never(credential)

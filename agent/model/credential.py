@@ -16,6 +16,7 @@ class Shape(StrEnum):
     PASSWORD = "password"  # noqa: S105 - the name of a shape
     CLIENT_CERTIFICATE = "client-certificate"
     AWS_KEYS = "aws-keys"
+    SSH_CERTIFICATE = "ssh-certificate"  # made, and taken by no protocol yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,15 @@ class AwsKeys:
     session_token: Secret | None
 
 
+@dataclass(frozen=True, slots=True)
+class SshCertificate:
+    """A user's certificate of an SSH CA (one line, as OpenSSH writes it), and its key (PEM)."""
+
+    user: str
+    certificate: str
+    key_pem: Secret
+
+
 type_of = {
     Shape.BEARER: Bearer,
     Shape.BASIC: Basic,
@@ -86,8 +96,18 @@ type_of = {
     Shape.PASSWORD: Password,
     Shape.CLIENT_CERTIFICATE: ClientCertificate,
     Shape.AWS_KEYS: AwsKeys,
+    Shape.SSH_CERTIFICATE: SshCertificate,
 }
-Credential = Bearer | Basic | Header | QueryParameter | Password | ClientCertificate | AwsKeys
+Credential = (
+    Bearer
+    | Basic
+    | Header
+    | QueryParameter
+    | Password
+    | ClientCertificate
+    | AwsKeys
+    | SshCertificate
+)
 
 
 def secrets_of(credential: Credential) -> tuple[Secret, ...]:
@@ -99,7 +119,7 @@ def secrets_of(credential: Credential) -> tuple[Secret, ...]:
             return (password,)
         case Header(_, value) | QueryParameter(_, value):
             return (value,)
-        case ClientCertificate(_, _, key_pem):
+        case ClientCertificate(_, _, key_pem) | SshCertificate(_, _, key_pem):
             return (key_pem,)
         case AwsKeys(key_id, secret, token):
             return (key_id, secret) if token is None else (key_id, secret, token)

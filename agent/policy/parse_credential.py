@@ -34,18 +34,20 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     name: tuple(declared.kinds) for name, declared in DECLARED.items()
 }
 SHAPES: dict[str, frozenset[Shape]] = {
-    "static": frozenset(Shape) - {Shape.CLIENT_CERTIFICATE, Shape.AWS_KEYS},
+    "static": frozenset(Shape) - {Shape.CLIENT_CERTIFICATE, Shape.AWS_KEYS, Shape.SSH_CERTIFICATE},
     "postgres": frozenset({Shape.PASSWORD}),
     "vault": frozenset(Shape) - {Shape.AWS_KEYS},
     "oauth2": frozenset({Shape.BEARER}),
     "github_app": frozenset({Shape.BEARER, Shape.BASIC}),
     "aws_sts": frozenset({Shape.AWS_KEYS}),
     "kubernetes": frozenset({Shape.BEARER}),
-    "exec": frozenset(Shape),
+    "exec": frozenset(Shape) - {Shape.SSH_CERTIFICATE},
 }
 LATER_PROVIDERS = frozenset({"mysql", "file"})
 COMMON_KEYS = ("provider", "shape", "name", "user", "ttl", "max_ttl")
-WITH_USER = frozenset({Shape.BASIC, Shape.PASSWORD, Shape.CLIENT_CERTIFICATE})
+WITH_USER = frozenset(
+    {Shape.BASIC, Shape.PASSWORD, Shape.CLIENT_CERTIFICATE, Shape.SSH_CERTIFICATE}
+)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.6.2
 _QUERY_NAME = re.compile(r"[A-Za-z0-9._~-]{1,100}")
 # fields that frame or route a message: a credential never stands in one of them

@@ -14,6 +14,7 @@ from agent.model.credential import (
     Password,
     QueryParameter,
     Shape,
+    SshCertificate,
 )
 from agent.model.flow import Evidence
 from agent.model.lease import Lease
@@ -23,7 +24,12 @@ from agent.proxy.session import Session
 from agent.wire.events import LeaseRefused
 
 LEASE_TIMEOUT_S = 30.0
-PARTS = {Shape.BEARER: 1, Shape.CLIENT_CERTIFICATE: 3, Shape.AWS_KEYS: 3}  # others have two
+PARTS = {  # others have two
+    Shape.BEARER: 1,
+    Shape.CLIENT_CERTIFICATE: 3,
+    Shape.AWS_KEYS: 3,
+    Shape.SSH_CERTIFICATE: 3,
+}
 
 
 def credential_of(shape: Shape, parts: tuple[bytes, ...]) -> Credential:
@@ -51,6 +57,8 @@ def credential_of(shape: Shape, parts: tuple[bytes, ...]) -> Credential:
         case Shape.AWS_KEYS:
             token = secret if parts[2] else None
             return AwsKeys(Secret(parts[0]), Secret(parts[1]), token)
+        case Shape.SSH_CERTIFICATE:
+            return SshCertificate(parts[0].decode(), parts[1].decode(), secret)
         case _:
             assert_never(shape)
 

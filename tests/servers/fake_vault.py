@@ -14,6 +14,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    SSHCertificateBuilder,
+    SSHCertificateType,
+    load_ssh_public_key,
+)
+
 ROLE_ID, SECRET_ID = "role-1", "canary-secret-id-93ab"
 PASSWORD = "canary-fake-password-41d2"
 PEM = "-----BEGIN {0}-----\nMIIB\n-----END {0}-----"
@@ -102,8 +109,8 @@ class FakeVault:
                 if body != {"role_id": ROLE_ID, "secret_id": SECRET_ID}:
                     raise Said(400, "invalid role or secret ID")
                 return 200, {"auth": self._login()}
-            if path.startswith(("database/creds/", "pki/issue/", "secret/data/")):
-                return 200, self._engine(path, token)
+            if path.startswith(("database/creds/", "pki/issue/", "secret/data/", "ssh/")):
+                return 200, self._engine(path, token, body)
             if path.startswith("pki/cert/"):
                 return 200, {"data": {"revocation_time": self._certificate(path[9:])}}
             if token not in self.logins:
@@ -205,7 +212,7 @@ class FakeVault:
             raise Said(400, f"certificate with serial {serial} not found.")
         return self.certificates[serial]
 
-    def _engine(self, path: str, token: str) -> Tree:
+    def _engine(self, path: str, token: str, body: Tree) -> Tree:
         accessor = next((key for key, value in self.children.items() if value == token), None)
         if accessor is None:
             raise Said(403, "permission denied")
@@ -223,6 +230,8 @@ class FakeVault:
                     "certificate": PEM.format("CERTIFICATE"),
                     "private_key": PEM.format("EC PRIVATE KEY"), "ca_chain": [],
                 }}  # fmt: skip
+            case "ssh/sign/client":
+                return {"data": {"serial_number": f"{number:x}", "signed_key": _signed(body)}}
             case "secret/data/api":
                 return {"data": {"data": {"token": PASSWORD}, "metadata": {}}}
         raise Said(400, "unknown role: none")
@@ -233,8 +242,28 @@ def _auth(token: str, accessor: str, seconds: int) -> Tree:
             "renewable": True, "token_type": "service", "orphan": True}  # fmt: skip
 
 
+def _signed(body: Tree) -> str:
+    """Sign a user's key as an SSH engine does; its role's default user is robot."""
+    now_s = int(time.time())
+    user = body.get("valid_principals", "robot").encode()
+    public = load_ssh_public_key(body["public_key"].encode())
+    assert isinstance(public, Ed25519PublicKey)
+    made = (
+        SSHCertificateBuilder()
+        .public_key(public)
+        .type(SSHCertificateType.USER)
+        .key_id(b"run")
+        .valid_principals([user])
+        .valid_after(now_s - 30)
+        .valid_before(now_s + int(body["ttl"].removesuffix("s")))
+        .sign(Ed25519PrivateKey.generate())
+    )
+    return made.public_bytes().decode() + "\n"
+
+
 def _capabilities(body: Tree) -> tuple[int, Tree]:
-    known = ("database/creds/orders", "pki/issue/client", "secret/data/api", "sys/", "auth/")
+    known = ("database/creds/orders", "pki/issue/client", "secret/data/api", "ssh/sign/client",
+             "sys/", "auth/")  # fmt: skip
     return 200, {
         "data": {
             path: ["read", "update"] if path.startswith(known) else ["deny"]

@@ -31,6 +31,7 @@ path "pki/revoke" { capabilities = ["update"] }
 READ = """
 path "database/creds/*" { capabilities = ["read"] }
 path "pki/issue/*" { capabilities = ["update"] }
+path "ssh/sign/*" { capabilities = ["update"] }
 path "secret/data/*" { capabilities = ["read"] }
 """
 CREATE = (
@@ -123,6 +124,7 @@ def set_up(bao: OpenBao, server: Postgres | None = None) -> Vault:
     if "secret/" not in mounts:
         bao.write("sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
     _pki(bao)
+    _ssh(bao)
     rules = 'length = 40\nrule "charset" { charset = "Q" }'
     bao.write("sys/policies/password/canary", {"policy": rules})
     if server is not None:
@@ -156,6 +158,14 @@ def _pki(bao: OpenBao) -> None:
     bao.write("pki/roles/client", role)
     bao.write("pki/roles/unstored", {**role, "no_store": True})
     bao.write("pki/roles/leased", {**role, "generate_lease": True})
+
+
+def _ssh(bao: OpenBao) -> None:
+    bao.write("sys/mounts/ssh", {"type": "ssh"})
+    bao.write("ssh/config/ca", {"generate_signing_key": True, "key_type": "ed25519"})
+    role = {"key_type": "ca", "allow_user_certificates": True, "allowed_users": "robot,deploy",
+            "default_user": "robot", "ttl": "1h", "max_ttl": "24h"}  # fmt: skip
+    bao.write("ssh/roles/client", role)
 
 
 def _database(bao: OpenBao, server: Postgres) -> None:

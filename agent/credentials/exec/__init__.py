@@ -6,5 +6,8 @@ from agent.model.credential import Shape
 from agent.policy.parse_exec import EXEC
 
 SPEC = ProviderSpec(
-    name="exec", shapes=frozenset(Shape), settings=tuple(EXEC.kinds), make=ExecProvider
+    name="exec",
+    shapes=frozenset(Shape) - {Shape.SSH_CERTIFICATE},
+    settings=tuple(EXEC.kinds),
+    make=ExecProvider,
 )

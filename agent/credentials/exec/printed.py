@@ -120,6 +120,8 @@ def _shaped(found: dict[str, object], wanted: Wanted) -> Credential:
             key_id, secret = (_value(found, key) for key in ("access_key_id", "secret_access_key"))
             given = found.get("session_token") is not None
             return AwsKeys(key_id, secret, _value(found, "session_token") if given else None)
+        case Shape.SSH_CERTIFICATE:
+            raise CredentialError("provider exec makes no SSH certificates")
 
 
 def _value(found: dict[str, object], key: str) -> Secret:

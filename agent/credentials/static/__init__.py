@@ -5,7 +5,7 @@ from agent.credentials.static.provider import SETTINGS, StaticProvider
 from agent.model.credential import Shape
 
 # without those that are more than one secret
-SHAPES = frozenset(Shape) - {Shape.CLIENT_CERTIFICATE, Shape.AWS_KEYS}
+SHAPES = frozenset(Shape) - {Shape.CLIENT_CERTIFICATE, Shape.AWS_KEYS, Shape.SSH_CERTIFICATE}
 SPEC = ProviderSpec(
     name="static", shapes=SHAPES, settings=SETTINGS, make=StaticProvider, revocable=False
 )

@@ -100,5 +100,5 @@ def _shaped(wanted: Wanted, secret: Secret) -> Credential:
             return QueryParameter(wanted.name, secret)
         case Shape.PASSWORD:
             return Password(wanted.user, secret)
-        case Shape.CLIENT_CERTIFICATE | Shape.AWS_KEYS:
+        case Shape.CLIENT_CERTIFICATE | Shape.AWS_KEYS | Shape.SSH_CERTIFICATE:
             raise CredentialError("a static client certificate needs a later version")

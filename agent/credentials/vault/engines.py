@@ -1,7 +1,8 @@
 """What engines make at a path, and how each kind is renewed and taken away.
 
 leased: dynamic secrets (databases, and all that has a lease_id). certificate: of PKI, by its
-serial number. stored: KV; it is as static as a file, and is never shown as revoked.
+serial number. stored: KV; it is as static as a file, and is never shown as revoked. signed: an SSH
+certificate (ssh.py), which nobody can revoke.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ class Made:
     mount: str = ""
     serial: str = ""
     ends_s: int = 0
+    date_ms: int = 0  # the server's clock, when it told it
 
     @property
     def stored(self) -> bool:
@@ -35,16 +37,21 @@ class Made:
         return not self.lease and not self.serial
 
 
-async def make(settings: VaultSettings, client: Client, token: Secret, ttl_s: int) -> Made:
-    """Ask the engine, as the run.
+async def make(
+    settings: VaultSettings,
+    client: Client,
+    token: Secret,
+    ttl_s: int,
+    body: dict[str, object] | None = None,
+) -> Made:
+    """Ask the engine, as the run. body: what it is to sign; without one it is read.
 
     Raises:
         CredentialError: nothing_made: the engine said no.
     """
-    method: str = "GET"
-    body: dict[str, object] | None = None
     if settings.common_name:
-        method, body = "POST", {"common_name": settings.common_name, "ttl": f"{ttl_s}s"}
+        body = {"common_name": settings.common_name, "ttl": f"{ttl_s}s"}
+    method = "GET" if body is None else "POST"
     answer = await send(settings, client, method, settings.path, body, token=token)
     if not answer.good:
         hint = {
@@ -74,7 +81,7 @@ def _made(settings: VaultSettings, answer: Answer) -> Made:
     inner = data.get("data")
     if isinstance(inner, dict) and isinstance(data.get("metadata"), dict):  # KV version 2
         return Made(inner, 0, False)
-    return Made(data, 0, False)
+    return Made(data, 0, False, date_ms=answer.date_ms)
 
 
 async def renew_lease(settings: VaultSettings, client: Client, lease: str, ttl_s: int) -> int:

@@ -5,6 +5,7 @@ from agent.credentials.vault.child import end_child, make_child
 from agent.credentials.vault.login import ask
 from agent.credentials.vault.settings import VaultSettings
 from agent.credentials.vault.wire import refusal
+from agent.model.credential import Shape
 
 # what our own token must be allowed; README.md of this folder has it as a policy
 RIGHTS = (
@@ -44,7 +45,8 @@ async def check_rights(settings: VaultSettings, wanted: Wanted, client: Client) 
         await end_child(settings, client, child.accessor)
     if not answer.good:
         raise refusal(settings, answer, "tell what a run's token may do")
-    needed = {"root", "update" if settings.common_name else "read"}
+    makes = settings.common_name or wanted.shape is Shape.SSH_CERTIFICATE
+    needed = {"root", "update" if makes else "read"}
     if not needed & _allowed(answer.part("data").get(settings.path)):
         text = f"a run's token of role {settings.token_role} may not use {settings.path}"
         raise CredentialError(text, nothing_made=True)

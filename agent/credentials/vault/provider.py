@@ -4,7 +4,15 @@ OpenBao 2.x and HashiCorp Vault 1.x: the same paths. The login needs the policy 
 this folder shows; the run's token needs its one path and nothing else.
 """
 
-from agent.credentials.spec import Client, CredentialError, Issued, Renewed, Wanted
+from agent.credentials.lost import handle_until, lost, until_of
+from agent.credentials.spec import (
+    PROVIDER_ID_CHARACTERS_MAX,
+    Client,
+    CredentialError,
+    Issued,
+    Renewed,
+    Wanted,
+)
 from agent.credentials.vault.child import Child, child_is_gone, end_child, let_live, make_child
 from agent.credentials.vault.engines import (
     Made,
@@ -20,8 +28,11 @@ from agent.credentials.vault.probing import check_rights
 from agent.credentials.vault.run_login import log_run_in
 from agent.credentials.vault.settings import VaultSettings, read_settings
 from agent.credentials.vault.shaping import shaped
+from agent.credentials.vault.ssh import check_signed, new_key, signing_request
+from agent.model.credential import Shape
 from agent.model.ids import decode_ulid
 
+SIGNED_SLACK_S = 60  # of an SSH engine's certificates: it counts from its own now
 TTL_S = 3_600  # of a run's token, when the target says nothing; renewed while it is used
 
 
@@ -69,7 +80,10 @@ class VaultProvider:
         Raises:
             CredentialError: something of it may still live.
         """
-        settings, found = read_settings(wanted.settings), parse_handle(handle)
+        settings = read_settings(wanted.settings)
+        if until_of(handle):
+            raise lost(handle, "an SSH certificate can't be revoked")
+        found = parse_handle(handle)
         if found is None:
             return  # a token that was never kept leased nothing, and is over soon by itself
         failed: CredentialError | None = None
@@ -90,7 +104,10 @@ class VaultProvider:
         Raises:
             CredentialError: it does not say.
         """
-        settings, found = read_settings(wanted.settings), parse_handle(handle)
+        settings = read_settings(wanted.settings)
+        if until_of(handle):
+            return client.now_ms() >= until_of(handle)
+        found = parse_handle(handle)
         if found is None:
             return True
         if found.lease and not await lease_is_gone(settings, client, found.lease):
@@ -116,6 +133,8 @@ async def _issue(
 ) -> Issued:
     ttl_s = _ttl_s(wanted, now_ms)
     token_s = await let_live(settings, client, child.accessor, ttl_s)
+    if wanted.shape is Shape.SSH_CERTIFICATE:
+        return await _signed(settings, wanted, client, now_ms, child, ttl_s)
     made = await make(settings, client, child.token, ttl_s)
     if made.stored:
         return await _stored(settings, wanted, client, now_ms, child, made)
@@ -151,6 +170,33 @@ async def _stored(
         renewable=False,
         revocable=False,
         provider_id=settings.path,
+    )
+
+
+async def _signed(
+    settings: VaultSettings,
+    wanted: Wanted,
+    client: Client,
+    now_ms: int,
+    child: Child,
+    ttl_s: int,
+) -> Issued:
+    """An SSH certificate: the token is of no more use, and the certificate ends by itself."""
+    key = new_key(client)
+    body = signing_request(key, wanted.user, ttl_s)
+    made = await make(settings, client, child.token, ttl_s, body)
+    await end_child(settings, client, child.accessor)
+    asked_s = (made.date_ms or now_ms) // 1000
+    user, ends_s = check_signed(made.data, key, wanted.user, asked_s + ttl_s + SIGNED_SLACK_S)
+    data = {"username": user, "signed_key": made.data["signed_key"], "private_key": key.private_pem}
+    end_ms = now_ms + 1000 * max(1, ends_s - asked_s)
+    return Issued(
+        shaped(settings, wanted, data),
+        handle=handle_until(end_ms),
+        expires_ms=end_ms,
+        renewable=False,
+        revocable=False,
+        provider_id=str(made.data.get("serial_number", ""))[:PROVIDER_ID_CHARACTERS_MAX],
     )
 
 

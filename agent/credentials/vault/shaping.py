@@ -15,6 +15,7 @@ from agent.model.credential import (
     Password,
     QueryParameter,
     Shape,
+    SshCertificate,
 )
 from agent.model.secret import Secret
 
@@ -49,6 +50,11 @@ def shaped(settings: VaultSettings, wanted: Wanted, data: Mapping[str, Any]) -> 
                 wanted.user or settings.common_name,
                 "".join(f"{pem.strip()}\n" for pem in chain),
                 _secret(data, "private_key"),
+            )
+        case Shape.SSH_CERTIFICATE:
+            user = wanted.user or _text(data, USER_FIELD)
+            return SshCertificate(
+                user, _text(data, "signed_key").strip(), _secret(data, "private_key")
             )
         case Shape.AWS_KEYS:
             raise CredentialError("provider vault makes no AWS keys: see provider aws_sts")

@@ -147,3 +147,16 @@ def test_the_page_is_the_code() -> None:
     for text in (f"{wire.REQUEST_S:.0f} s", f"lives for {BIRTH_S} s", str(POLICIES_MAX),
                  str(LEASE_CHARACTERS_MAX)):  # fmt: skip
         assert text in PAGE
+
+
+@pytest.mark.parametrize("protocol", ["http", "postgres"])
+def test_an_ssh_certificate_is_taken_by_no_protocol_yet(protocol: str) -> None:
+    """The provider makes it; a target that asks for it is told so, with line and column."""
+    text = GOOD.replace("user_field: username", "shape: ssh-certificate")
+    text = text.replace("      field: password\n", "")
+    if protocol == "http":
+        text = text.replace("protocol: postgres", "protocol: http")
+        text = text.replace("address: orders.internal", "address: https://orders.internal")
+    line = text.splitlines().index("      shape: ssh-certificate") + 1
+    said = f"a.yaml:{line}:7: protocol {protocol} does not take shape ssh-certificate"
+    assert said in problems(text)

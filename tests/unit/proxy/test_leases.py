@@ -15,6 +15,7 @@ from agent.model.credential import (
     Password,
     QueryParameter,
     Shape,
+    SshCertificate,
     type_of,
 )
 from agent.model.secret import Secret
@@ -30,6 +31,7 @@ EVERY: tuple[Credential, ...] = (
     ClientCertificate("user", "chain", ONE),
     AwsKeys(ONE, TWO, THREE),
     AwsKeys(ONE, TWO, None),
+    SshCertificate("user", "certificate", ONE),
 )
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -13,7 +15,7 @@ from agent.credentials.vault import SPEC
 from agent.credentials.vault.child import BIRTH_S
 from agent.credentials.vault.login import log_in
 from agent.credentials.vault.settings import read_settings
-from agent.model.credential import Basic, Bearer, ClientCertificate, Password, Shape
+from agent.model.credential import Basic, Bearer, ClientCertificate, Password, Shape, SshCertificate
 from agent.runtime import clock
 from tests.conformance.provider_suite import Case, check_all
 from tests.servers.openbao import openbao
@@ -89,10 +91,14 @@ def test_the_suite(shared: Stage) -> None:
         bad,
         PASSWORD_CANARY.encode(),
         lambda issued: alive(shared, issued),
-        {**dict.fromkeys(KV_SHAPES, stored), Shape.CLIENT_CERTIFICATE: certificate},
+        {
+            **dict.fromkeys(KV_SHAPES, stored),
+            Shape.CLIENT_CERTIFICATE: certificate,
+            Shape.SSH_CERTIFICATE: shared.settings(path="ssh/sign/client"),
+        },
         {
             **dict.fromkeys(KV_SHAPES, STATIC_CANARY.encode()),
-            Shape.CLIENT_CERTIFICATE: b"PRIVATE KEY-----",
+            **dict.fromkeys((Shape.CLIENT_CERTIFICATE, Shape.SSH_CERTIFICATE), b"PRIVATE KEY-----"),
         },
     )
     asyncio.run(check_all(case))
@@ -207,6 +213,34 @@ def test_a_certificate_that_nobody_can_revoke(shared: Stage) -> None:
     assert issued.provider_id.startswith("pki/issue/leased/")
     asyncio.run(shared.revoke(leased, issued.handle))
     assert asyncio.run(shared.gone(leased, issued.handle))
+
+
+def test_an_ssh_certificate(shared: Stage, tmp_path: Path) -> None:
+    """For one user and the target's ttl, by OpenSSH's own reading; nobody can revoke it."""
+    wanted = replace(shared.wanted(Shape.SSH_CERTIFICATE, path="ssh/sign/client"), ttl_s=900)
+    wanted = replace(wanted, user="deploy")
+    now_ms = clock.unix_ms()
+    issued = asyncio.run(shared.issue(wanted))
+    assert isinstance(issued.credential, SshCertificate)
+    assert issued.credential.user == "deploy"
+    assert abs(issued.expires_ms - now_ms - 900_000) < 5_000
+    assert (issued.renewable, issued.revocable) == (False, False)
+    assert shared.vault.children() == []
+    file = tmp_path / "key-cert.pub"
+    file.write_text(issued.credential.certificate)
+    shown = subprocess.run(
+        ["ssh-keygen", "-L", "-f", str(file)], capture_output=True, text=True, check=True
+    ).stdout
+    assert "user certificate" in shown
+    assert "Principals: \n                deploy\n" in shown
+    asyncio.run(SPEC.make().probe(wanted, shared.client))
+    with pytest.raises(CredentialError, match="root") as caught:
+        asyncio.run(shared.issue(replace(wanted, user="root")))
+    assert caught.value.nothing_made
+    with pytest.raises(CredentialError, match="can't be revoked") as caught:
+        asyncio.run(shared.revoke(wanted, issued.handle))
+    assert caught.value.ends_ms == issued.expires_ms
+    assert not asyncio.run(shared.gone(wanted, issued.handle))
 
 
 def test_a_stored_secret(shared: Stage) -> None:

@@ -92,6 +92,7 @@ def test_the_suite(fake: FakeVault, client: BrokerClient) -> None:
     )
     stored = settings(fake, path="secret/data/api")
     certificate = settings(fake, path="pki/issue/client", common_name="orders.app")
+    key = settings(fake, path="ssh/sign/client")
     case = Case(
         SPEC,
         client,
@@ -99,8 +100,12 @@ def test_the_suite(fake: FakeVault, client: BrokerClient) -> None:
         bad,
         PASSWORD.encode(),
         alive,
-        {**dict.fromkeys(KV_SHAPES, stored), Shape.CLIENT_CERTIFICATE: certificate},
-        {Shape.CLIENT_CERTIFICATE: b"PRIVATE KEY-----"},
+        {
+            **dict.fromkeys(KV_SHAPES, stored),
+            Shape.CLIENT_CERTIFICATE: certificate,
+            Shape.SSH_CERTIFICATE: key,
+        },
+        dict.fromkeys((Shape.CLIENT_CERTIFICATE, Shape.SSH_CERTIFICATE), b"PRIVATE KEY-----"),
     )
     asyncio.run(check_all(case))
     assert fake.users == set()
