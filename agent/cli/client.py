@@ -19,12 +19,17 @@ from agent.broker.control import (
     encode,
 )
 from agent.cli.collector_text import clean
+from agent.model.reason import Reason
 
 Kind = TypeVar("Kind", bound=Reply)
 
 
 class DaemonTrouble(Exception):
     """The daemon can't be asked, or refused; the text names cause and next step."""
+
+
+class DeniedByPolicy(DaemonTrouble):
+    """Refused, since the policy does not let this caller do it."""
 
 
 class Client:
@@ -117,5 +122,7 @@ class Client:
             ) from None
         if isinstance(reply, Refused):
             lines = f"{reply.detail}\n  {reply.next_step}".rstrip().split("\n")
-            raise DaemonTrouble("\n".join(clean(line) for line in lines))
+            denied = reply.reason is Reason.POLICY_DENIED
+            trouble = DeniedByPolicy if denied else DaemonTrouble
+            raise trouble("\n".join(clean(line) for line in lines))
         return reply

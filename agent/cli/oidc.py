@@ -2,7 +2,8 @@
 
 A source that was asked for by name must give one. `auto` takes what is there without asking
 anybody but GitHub Actions, whose job has to allow it; if that fails, the run goes on without, as
-its local user.
+its local user. Only when the policy does not let that user start the loop, and the firmware says
+that this is a machine of Google's or Azure's, its metadata server is asked.
 """
 
 import argparse
@@ -25,6 +26,12 @@ SOURCES: dict[str, Callable[[Mapping[str, str], str], str]] = {
     "google": oidc_http.google,
     "azure": oidc_http.azure,
 }
+DMI = Path("/sys/class/dmi/id")  # Linux ABI/testing/sysfs-class-dmi; readable for everybody
+# Compute Engine's and Azure's documentation: how a machine knows that it is theirs
+MACHINES = (
+    ("google", "product_name", "Google Compute Engine"),
+    ("azure", "chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77"),
+)
 CHOICES = ("auto", "none", "kubernetes", *SOURCES)
 # tokens, and what fetches more of them: a loop gets none of these
 SECRET_VARIABLES = (
@@ -54,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=CHOICES,
         default="auto",
         help="ask this place for one; auto (default): the variable, GitHub Actions if the job "
-        f"allows it, {KUBERNETES}, else none",
+        f"allows it, {KUBERNETES}, else none; refused without one, the metadata server of Google's "
+        "or Azure's machine",
     )
     parser.add_argument(
         "--oidc-audience",
@@ -78,6 +86,25 @@ def find(arguments: argparse.Namespace, environment: Mapping[str, str]) -> str:
         return _from_place(arguments.oidc, arguments.oidc_audience, environment)
     except NoToken as error:
         raise LaunchError(f"no identity token: {error}") from None
+
+
+def of_machine(arguments: argparse.Namespace, environment: Mapping[str, str]) -> str:
+    """Return the token of the machine of a cloud that we are on, "" where there is none.
+
+    Asked after a refusal, and only if nobody said where a token is to come from.
+    """
+    named = arguments.oidc_token_file is not None or arguments.oidc_token_env is not None
+    if named or arguments.oidc != "auto":
+        return ""
+    for cloud, file, said in MACHINES:
+        try:
+            if (DMI / file).read_text("ascii", "replace").strip() == said:
+                return _checked(SOURCES[cloud](environment, arguments.oidc_audience), cloud)
+        except OSError:
+            continue
+        except NoToken as error:
+            sys.stderr.write(f"loopwarden: warning: no identity token: {error}\n")
+    return ""
 
 
 def without_tokens(variables: Mapping[str, str], token: str, named: str | None) -> dict[str, str]:

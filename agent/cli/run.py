@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.broker.control import ARGV_BYTES_MAX, Accepted, AdmitRun, RunOpened, StartRun
 from agent.cli import environment, launch, namespace, oidc, relay_signals
-from agent.cli.client import Client, DaemonTrouble
+from agent.cli.client import Client, DaemonTrouble, DeniedByPolicy
 from agent.cli.launch import EXIT_DAEMON, Launch, LaunchError
 from agent.runtime import confine
 
@@ -38,8 +38,7 @@ def run(arguments: argparse.Namespace, socket_path: Path) -> int:
         user = launch.find_user(arguments.user) if arguments.user else None
         token = oidc.find(arguments, os.environ)
         with Client(socket_path) as client:
-            request = StartRun(arguments.loop, _shown(command), arguments.user or "", token)
-            opened = client.ask(request, RunOpened)
+            opened, token = _open(client, arguments, command, token)
             variables = oidc.without_tokens(os.environ, token, arguments.oidc_token_env)
             isolated = arguments.trust == "mounts"
             child = _fork(client, _plan(command, variables, opened, user, isolated=isolated))
@@ -54,6 +53,24 @@ def run(arguments: argparse.Namespace, socket_path: Path) -> int:
     os.write(child.go, b"g")
     os.close(child.go)
     return relay_signals.wait(child.pid)
+
+
+def _open(
+    client: Client, arguments: argparse.Namespace, command: list[str], token: str
+) -> tuple[RunOpened, str]:
+    """Return the run that was made, and the token that let it start.
+
+    Raises:
+        DaemonTrouble: there is none.
+    """
+    loop, shown, user = arguments.loop, _shown(command), arguments.user or ""
+    try:
+        return client.ask(StartRun(loop, shown, user, token), RunOpened), token
+    except DeniedByPolicy:
+        token = "" if token else oidc.of_machine(arguments, os.environ)
+        if not token:
+            raise
+    return client.ask(StartRun(loop, shown, user, token), RunOpened), token
 
 
 def _plan(

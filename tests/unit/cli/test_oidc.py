@@ -1,18 +1,24 @@
 """Identity tokens on the command line: where from, who gets them, and who never does."""
 
+import asyncio
+import ctypes
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent.cli import loopwarden, oidc
+from agent.cli import loopwarden, oidc, run
+from agent.cli.client import Client, DeniedByPolicy
 from agent.cli.launch import LaunchError
 from agent.model.audit import Alarmed, RunStarted
 from tests.servers.issuer import SUBJECT, Issuer, running_issuer
+from tests.servers.scripted import Script, answering, scripted_server
 from tests.unit.broker.harness import Host, run_async
 from tests.unit.cli.launcher import Ended, cli, daemon
 
 TOKEN = "aaaa.bbbb.cccc"
+SYS_SETRESUID = {"x86_64": 117, "aarch64": 147}[os.uname().machine]
 POLICY = """
 targets: {}
 issuers:
@@ -81,6 +87,109 @@ def test_what_happens_to_be_there_and_fails_is_a_warning(
     said = capsys.readouterr().err
     assert "warning: no identity token: 127.0.0.1:1" in said
     assert "c4n4ry" not in said
+
+
+MACHINES = [
+    ("google", "product_name", "Google Compute Engine\n", b"a.b.c", "Metadata-Flavor: Google"),
+    ("azure", "chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n",
+     b'{"access_token": "a.b.c"}', "X: y"),
+]  # fmt: skip
+
+
+def _answer(body: bytes, field: str) -> Script:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{field}\r\n\r\n"
+    return answering(head.encode() + body)
+
+
+@pytest.mark.parametrize(("cloud", "file", "said", "body", "field"), MACHINES)
+def test_a_clouds_machine_has_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    cloud: str, file: str, said: str, body: bytes, field: str,
+) -> None:  # fmt: skip
+    """By its firmware; not where a source was named, nor on any other machine."""
+    monkeypatch.setattr(oidc, "DMI", tmp_path)
+    with scripted_server(_answer(body, field)) as server:
+        environment = {
+            "GCE_METADATA_HOST": f"127.0.0.1:{server.port}",
+            "IDENTITY_ENDPOINT": f"http://127.0.0.1:{server.port}/token",
+        }
+
+        def ask(*words: str) -> str:
+            line = ["run", "--loop", "x", *words, "--", "true"]
+            return oidc.of_machine(loopwarden._parse(line), environment)
+
+        assert ask() == ""
+        (tmp_path / file).write_text("Standard PC (Q35 + ICH9, 2009)\n")
+        assert ask() == ""
+        (tmp_path / file).write_text(said)
+        for words in (("--oidc", "none"), ("--oidc-token-env", "X"), ("--oidc", cloud)):
+            assert ask(*words) == ""
+        assert not server.conversations
+        assert ask("--oidc-audience", "hosts") == "a.b.c"
+        asked = server.received.decode()
+    assert "=hosts" in asked
+
+
+def test_a_machine_without_a_metadata_server_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The refusal of the local user stands."""
+    monkeypatch.setattr(oidc, "DMI", tmp_path)
+    (tmp_path / "product_name").write_text("Google Compute Engine\n")
+    arguments = loopwarden._parse(["run", "--loop", "x", "--", "true"])
+    assert oidc.of_machine(arguments, {"GCE_METADATA_HOST": "127.0.0.1:1"}) == ""
+    assert "warning: no identity token: 127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_a_refused_user_is_tried_as_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a token first; the metadata server is asked where that is denied, and only there."""
+
+    def start(made: Host, loop: str) -> str:
+        """Ask as nobody, whom the policy lets start `local` alone."""
+        arguments = loopwarden._parse(["run", "--loop", loop, "--", "true"])
+        with Client(Path(made.config.control_socket)) as client:
+            return run._open(client, arguments, ["true"], "")[1]
+
+    async def main(issuer: Issuer) -> None:
+        token = issuer.mint()
+        answer = _answer(token.encode(), "Metadata-Flavor: Google")
+        async with daemon(_policy(issuer)) as made:
+            monkeypatch.setattr(oidc, "DMI", made.base)
+            await asyncio.to_thread(_google, made.base)
+            with scripted_server(answer) as server:
+                monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{server.port}")
+                assert await _as_nobody(start, made, "local") == ""
+                assert not server.conversations
+                assert await _as_nobody(start, made, "deploy") == token
+                assert len(server.conversations) == 1
+            _, started = made.reporter.of(RunStarted)
+            assert started.run.initiator.token is not None
+            assert started.run.initiator.token.subject == SUBJECT
+            with pytest.raises(DeniedByPolicy, match="nobody may not start loop deploy"):
+                await _as_nobody(start, made, "deploy")  # the server is gone
+
+    with running_issuer(tmp_path) as issuer:
+        run_async(main(issuer))
+
+
+def _google(folder: Path) -> None:
+    (folder / "product_name").write_text("Google Compute Engine\n")
+
+
+async def _as_nobody(start: Callable[[Host, str], str], made: Host, loop: str) -> str:
+    """Call from a thread of its own whose effective user is nobody; the process stays root."""
+    return await asyncio.to_thread(_switched, start, made, loop)
+
+
+def _switched(start: Callable[[Host, str], str], made: Host, loop: str) -> str:
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.syscall(SYS_SETRESUID, -1, 65534, -1) == 0  # of this thread alone
+    try:
+        return start(made, loop)
+    finally:
+        assert libc.syscall(SYS_SETRESUID, -1, 0, -1) == 0
 
 
 def test_a_loop_gets_no_variable_with_a_token() -> None:
