@@ -12,7 +12,7 @@ from enum import Enum, auto
 from agent.model.grant import AwsOptions
 from agent.model.reason import Reason
 from agent.protocols.http1.answers import Refusal
-from agent.protocols.http1.limits import SIGNED_BODY_BYTES_MAX
+from agent.protocols.http1.limits import PARAMETERS_MAX, SIGNED_BODY_BYTES_MAX
 from agent.protocols.http1.request import RequestHead, bounded
 from agent.wire.aws.sigv4 import EMPTY_SHA256, S3_LIKE, UNSIGNED, query_values
 
@@ -59,7 +59,7 @@ class Payload:
 def plan_payload(head: RequestHead, aws: AwsOptions, *, encrypted: bool) -> Payload | Refusal:
     """Return how a request's body is signed, or why the request is not."""
     s3 = aws.service in S3_LIKE
-    refusal = _check_scope(head, aws) or _check_meaning(head, s3=s3)
+    refusal = _check_meaning(head, s3=s3) or _check_scope(head, aws)
     if refusal is not None:
         return refusal
     words = field_values(head, _CONTENT)
@@ -128,6 +128,9 @@ def _check_scope(head: RequestHead, aws: AwsOptions) -> Refusal | None:
 def _check_meaning(head: RequestHead, *, s3: bool) -> Refusal | None:
     if head.path == b"*":
         return _bad("A signature needs a path.")
+    if (head.query or b"").count(b"&") >= PARAMETERS_MAX:
+        text = f"The query has more than {PARAMETERS_MAX} parameters."
+        return Refusal(414, Reason.LIMIT_EXCEEDED, text)
     if not head.method.isupper():
         return _bad("A signature is over the method in upper case.")
     for _, lower, line in head.canonical:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from agent.model.credential import AwsKeys
@@ -19,6 +20,7 @@ UNSIGNED = b"UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest().encode()
 # paths are encoded once, and the payload's hash is a field; elsewhere paths are encoded twice
 S3_LIKE = frozenset({"s3", "s3-outposts", "s3-object-lambda"})
+QUERIES_CACHED = 8  # read apart for one request several times
 _UNRESERVED = re.compile(rb"[A-Za-z0-9\-._~]*")
 _UNRESERVED_PATH = re.compile(rb"[A-Za-z0-9\-._~/]*")
 
@@ -173,10 +175,11 @@ def canonical_uri(path: bytes, *, s3: bool) -> bytes:
 
 
 def canonical_query(query: bytes | None) -> bytes:
-    """Return the query as it is hashed: sorted, and each name with its "="."""
+    """Return a query as it is hashed: sorted, and each name with its "=". Of what is sent."""
     if not query:
         return b""
-    return b"&".join(name + b"=" + value for name, _, value in sorted(_pairs(query)))
+    parted = (pair.partition(b"=") for pair in query.split(b"&"))
+    return b"&".join(name + b"=" + value for name, _, value in sorted(parted))
 
 
 def sent_query(query: bytes | None, without: frozenset[bytes]) -> bytes | None:
@@ -188,9 +191,9 @@ def sent_query(query: bytes | None, without: frozenset[bytes]) -> bytes | None:
     if query is None:
         return None
     kept = [
-        name + mark + value
-        for name, mark, value in _pairs(query)
-        if (name or mark) and unquote_to_bytes(name).lower() not in without
+        _strict(name) + mark + _strict(value)
+        for decoded, name, mark, value in _pairs(query)
+        if decoded not in without
     ]
     return b"&".join(kept) or None
 
@@ -199,22 +202,26 @@ def query_values(query: bytes | None, name: bytes) -> list[bytes]:
     """Return the decoded values of all parameters of a lower-case name, in any spelling."""
     if not query or (b"%" not in query and name not in query.lower()):
         return []
-    return [
-        unquote_to_bytes(value)
-        for found, _, value in _pairs(query)
-        if unquote_to_bytes(found).lower() == name
-    ]
+    return [_decoded(value) for found, _, _, value in _pairs(query) if found == name]
 
 
-def _pairs(query: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    parted = (pair.partition(b"=") for pair in query.split(b"&"))
-    return [(_strict(name), mark, _strict(value)) for name, mark, value in parted]
+@lru_cache(QUERIES_CACHED)
+def _pairs(query: bytes) -> tuple[tuple[bytes, bytes, bytes, bytes], ...]:
+    """Return decoded lower-case name, name, "=" and value of each pair that is not empty."""
+    parted = (pair.partition(b"=") for pair in query.split(b"&") if pair)
+    return tuple((_decoded(name).lower(), name, mark, value) for name, mark, value in parted)
+
+
+def _decoded(text: bytes) -> bytes:
+    if b"%" in text or b"+" in text:
+        return unquote_to_bytes(text.replace(b"+", b" "))
+    return text
 
 
 def _strict(text: bytes) -> bytes:
     if _UNRESERVED.fullmatch(text):
         return text
-    return quote_from_bytes(unquote_to_bytes(text.replace(b"+", b" ")), safe="").encode()
+    return quote_from_bytes(_decoded(text), safe="").encode()
 
 
 def _canonical_fields(fields: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:

@@ -210,6 +210,17 @@ def test_the_bound_of_a_held_body(size: int, declared: bool) -> None:
         assert b"x-amz-content-sha256" in said
 
 
+@pytest.mark.parametrize("count", [limits.PARAMETERS_MAX, limits.PARAMETERS_MAX + 1])
+def test_the_bound_of_a_query(count: int) -> None:
+    """PARAMETERS_MAX are read and encoded anew; one more is 414."""
+    request = b"GET /a?" + b"&".join([b"%61"] * count) + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+    if count <= limits.PARAMETERS_MAX:
+        seen, _ = sent(request)
+        assert seen.target == b"/a?" + b"&".join([b"a"] * count)
+    else:
+        assert refused(request)[0] == 414
+
+
 def test_expect_is_answered_where_the_body_is_held() -> None:
     """The loop waits for 100 before it sends what has to be whole before anything goes."""
     conductor, server = stage(DYNAMODB)
