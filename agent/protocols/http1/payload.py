@@ -26,6 +26,7 @@ _SCOPE = re.compile(rb"/([0-9]{8})/([^/,\s]*)/([^/,\s]*)/aws4_request")
 _QUERY_SCOPE = re.compile(rb".*/[0-9]{8}/([^/]*)/([^/]*)/aws4_request", re.DOTALL)
 _SIGNED_FIELDS = frozenset({b"content-type", b"content-md5"})
 _CONTENT, _REGIONS = b"x-amz-content-sha256", b"x-amz-region-set"
+_TARGET, _COPIED = b"x-amz-target", b"x-amz-copy-source"
 
 
 class Handling(Enum):
@@ -136,6 +137,10 @@ def _check_meaning(head: RequestHead, *, s3: bool) -> Refusal | None:
     for _, lower, line in head.canonical:
         if is_signed(lower) and not (line.isascii() and _NAME.fullmatch(lower)):
             return _bad("A field that is signed has a character that servers read differently.")
+    if any(len(field_values(head, name)) > 1 for name in (_TARGET, _COPIED)):
+        return _bad("The fields x-amz-target and x-amz-copy-source say one thing each.")
+    if len(query_values(head.query, b"action")) > 1:
+        return _bad("The query has more than one Action.")
     if s3 and query_values(head.query, b"session"):
         return Refusal(
             403,
@@ -152,9 +157,11 @@ def is_signed(lower: bytes) -> bool:
 
 
 def aws_attributes(head: RequestHead) -> tuple[tuple[str, str], ...]:
-    """Return what a record says besides: what is done by a JSON call, and what a copy reads."""
-    names = ((b"x-amz-target", "aws-target"), (b"x-amz-copy-source", "aws-copy-source"))
-    return tuple((key, bounded(value)) for name, key in names for value in field_values(head, name))
+    """Return what a record says besides: what a call does, as far as its head says, or copies."""
+    names = ((_TARGET, "aws-target"), (_COPIED, "aws-copy-source"))
+    found = [(key, value) for name, key in names for value in field_values(head, name)]
+    found += [("aws-action", value) for value in query_values(head.query, b"action")]
+    return tuple((key, bounded(value)) for key, value in found)
 
 
 def field_values(head: RequestHead, name: bytes) -> list[bytes]:

@@ -168,6 +168,9 @@ REFUSED = [
     (put(b"", b"x-amz-meta-a: \xc3\xa4\r\n"), 400, b"read differently"),
     (put(b"", b"x-amz-meta|a: 1\r\n"), 400, b"read differently"),
     (put(b"", b"").replace(b"PUT", b"Put"), 400, b"upper case"),
+    (put(b"", b"x-amz-copy-source: /a/b\r\nX-Amz-Copy-Source: /c/d\r\n"), 400, b"one thing"),
+    (put(b"", b"x-amz-target: A.B\r\n" * 2), 400, b"one thing"),
+    (put(b"", b"", b"/?Action=A&a%63tion=B"), 400, b"more than one Action"),
     (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 400, b"needs a path"),
 ]  # fmt: skip
 
@@ -331,13 +334,15 @@ def test_answers_have_the_form_that_an_sdk_shows(service: str, fields: bytes, sa
 
 
 def test_the_record_says_what_a_call_is() -> None:
-    """The action of a JSON service, and what a copy reads."""
+    """The action of a JSON service, that of a query, and what a copy reads."""
     conductor, _ = stage(DYNAMODB)
-    conductor.down(put(b"{}", JSON + b"x-amz-copy-source: /other/key\r\n", b"/"))
+    path = b"/?Action=Get%49tem&Version=1"
+    conductor.down(put(b"{}", JSON + b"x-amz-copy-source: /other/key\r\n", path))
     [operation] = [each.operation for each in conductor.commands if hasattr(each, "operation")][:1]
     said = dict(operation.attributes)
     assert said["aws-target"] == "DynamoDB_20120810.GetItem"
     assert said["aws-copy-source"] == "/other/key"
+    assert said["aws-action"] == "GetItem"
     assert OK not in conductor.to_server
 
 
