@@ -112,6 +112,7 @@ class Channel(asyncio.Protocol):
         self._release()
         self._end(clean=exc is None)
         self.owner.lost(self)
+        self.owner = NOBODY  # who refers to each other would stay until the collector comes
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""

@@ -14,6 +14,10 @@ UNRECOGNIZED_NAME = 112
 NO_APPLICATION_PROTOCOL = 120
 
 
+def _nothing() -> None:
+    """Nobody waits any more."""
+
+
 def alert(description: int) -> bytes:
     """Return a fatal alert for a peer with whom no keys are agreed yet."""
     return ALERT_RECORD + bytes((description,))
@@ -69,6 +73,12 @@ class SecureChannel(Channel):
             self.owner.arrived(self, plain)
         if engine.closed:
             self._end(clean=True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol. What refers to its owner, and what TLS needs, goes at once."""
+        super().connection_lost(exc)
+        self._on_secured = _nothing
+        self._engine.discard()
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol: without close_notify before it, the peer was cut off."""

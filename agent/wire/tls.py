@@ -114,6 +114,13 @@ class TlsEngine:
                 self._connection.unwrap()
         return self.outgoing()
 
+    def discard(self) -> None:
+        """Give back what OpenSSL holds for it (40 KiB and more), whoever still refers to this.
+
+        Nothing may be asked of it any more but `established`, `closed` and `peer_certificate`.
+        """
+        self._connection, self._incoming, self._outgoing = _OVER
+
     @property
     def alpn(self) -> str | None:
         """The protocol both ends agreed on."""
@@ -125,7 +132,9 @@ class TlsEngine:
         return self._connection.version()
 
     def peer_certificate(self) -> bytes | None:
-        """Return the peer's certificate in DER."""
+        """Return the peer's certificate in DER; None once discarded."""
+        if self._connection is _OVER[0]:
+            return None
         return self._connection.getpeercert(binary_form=True)
 
     def _handshake(self) -> None:
@@ -159,6 +168,15 @@ class TlsEngine:
         except ssl.SSLError as error:
             raise TlsFailed(TlsFault.PROTOCOL, _words(error)) from None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _over() -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return context.wrap_bio(incoming, outgoing, server_hostname="over.invalid"), incoming, outgoing
+
+
+_OVER = _over()  # what a discarded engine has
 
 
 def _words(error: ssl.SSLError) -> str:

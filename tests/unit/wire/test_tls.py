@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ssl
+import weakref
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,19 @@ def test_a_changed_record(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> No
 def test_close_before_the_handshake(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     """Closing what was never established sends nothing."""
     assert TlsEngine(contexts[0]).close() == b""
+
+
+def test_what_a_discarded_end_held_is_free(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    """OpenSSL's part goes at once, while the engine is still referred to."""
+    server, client = _pair(contexts)
+    for engine in (server, client):
+        part = weakref.ref(engine._connection)
+        assert part() is not None
+        was = engine.established
+        engine.discard()
+        assert part() is None
+        assert engine.established is was
+        assert engine.peer_certificate() is None
+        engine.discard()  # again is no harm
