@@ -19,6 +19,7 @@ from agent.protocols.http1.answers import (
 from agent.protocols.http1.aws_answers import serialize_aws_body
 from agent.protocols.http1.binding import Binding
 from agent.protocols.http1.exchange import Exchange
+from agent.protocols.http1.held import HELD
 from agent.protocols.http1.intake import Intake
 from agent.protocols.http1.limits import DRAIN_BYTES_MAX
 from agent.protocols.http1.malformed import Malformed
@@ -70,10 +71,25 @@ class Ending:
         self._upstream: str | None = None
         self._upstream_reused = False
         self._outbound = Outbound(context.target)
+        self._held_bytes = 0  # of a body, for its signature, as HELD counts it
 
     def _go_on(self) -> None:
         """Start what waits behind a request that ended; the relay says how."""
         raise NotImplementedError
+
+    def _may_hold(self, exchange: Exchange) -> bool:
+        """Count what the exchange holds now; False when its run holds too much already."""
+        size_bytes = exchange.held_bytes
+        more = size_bytes - self._held_bytes
+        if more and not HELD.change(self._context.run_key, more):
+            return False
+        self._held_bytes = size_bytes
+        return True
+
+    def _hold_nothing(self) -> None:
+        if self._held_bytes:
+            HELD.change(self._context.run_key, -self._held_bytes)
+            self._held_bytes = 0
 
     def _refuse_malformed(self, malformed: Malformed) -> None:
         """Refuse bytes that are no request: recorded with what is known, nothing."""
@@ -120,6 +136,7 @@ class Ending:
 
     def _after_answer(self, exchange: Exchange, reason: Reason) -> None:
         """Go on with the next request, or with the rest of this one's body, or end."""
+        self._hold_nothing()
         waits = exchange.head.expects_continue and exchange.request_bytes == 0
         self._close_reason = reason
         if not exchange.body.done and not exchange.fault and not waits and not self._down_eof:
@@ -222,6 +239,7 @@ class Ending:
 
     def _finish(self, reason: Reason, *, reusable: bool = False) -> None:
         self._drop_upstream(reusable=reusable)
+        self._hold_nothing()
         self._phase = Phase.FINISHED
         self._exchange = None
         self._intake.take()

@@ -178,6 +178,13 @@ class Exchange:
         return self.payload is not None and self.payload.handling is Handling.HOLD
 
     @property
+    def held_bytes(self) -> int:
+        """How many bytes of the body a signature waits for."""
+        if self.recode is not None:
+            return self.recode.held_bytes
+        return self._pending_bytes if self.gathers else 0
+
+    @property
     def fault(self) -> str:
         """What is wrong with the request's body, "" for nothing so far."""
         return self.body.error or ("" if self.recode is None else self.recode.error)

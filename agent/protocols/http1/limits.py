@@ -13,6 +13,7 @@ INTERIM_MAX = 16  # 1xx answers before the final one → 502
 HELD_BYTES_MAX = 64 * 1024  # downstream bytes held while they have to wait → Pause
 HELD_BYTES_HARD = 1024 * 1024  # more in spite of Pause: the driver is broken → end
 SIGNED_BODY_BYTES_MAX = 1024 * 1024  # held where a signature needs the whole body → 413
+RUN_HELD_BYTES_MAX = 32 * 1024 * 1024  # of bodies, by a run at a target, in a worker → 503
 PARAMETERS_MAX = 1024  # of a query that is signed → 414
 PIECES_MAX = 1024  # of a body that waits; one more → they are joined
 DRAIN_BYTES_MAX = 256 * 1024  # request body read and thrown away after a refusal → close

@@ -239,9 +239,9 @@ class HttpRelay(Ending):
             return b""
         if self._phase is Phase.FORWARDING:
             data = exchange.pending()
-            if exchange.fault:
+            if exchange.fault or not self._may_hold(exchange):
                 exchange.closing = True
-                self._fail(Refusal(400, Reason.PROTOCOL_ERROR, exchange.fault))
+                self._fail(_broken(exchange))
                 return b""
             self._send(UP, data)
         elif self._phase is Phase.GATHERING:
@@ -300,6 +300,8 @@ class HttpRelay(Ending):
     def _gather(self, exchange: Exchange) -> None:
         if exchange.pending_bytes > SIGNED_BODY_BYTES_MAX:
             self._refuse(TOO_LONG)
+        elif not self._may_hold(exchange):
+            self._refuse(_TOO_MANY)
         elif exchange.body.done:
             self._prepare(exchange)
 
@@ -345,8 +347,8 @@ class HttpRelay(Ending):
         self._phase = Phase.FORWARDING
         self._touched_ns = self._now
         data = self._outbound.begin(exchange, self._binding.host_field, self._context.unix_ms)
-        if exchange.fault:
-            self._fail(Refusal(400, Reason.PROTOCOL_ERROR, exchange.fault))
+        if exchange.fault or not self._may_hold(exchange):
+            self._fail(_broken(exchange))
             return
         self._send(UP, data)
         if self._paused:
@@ -449,6 +451,15 @@ class HttpRelay(Ending):
                 self._refuse(Refusal(504, Reason.TIMED_OUT, "The decision did not come in time."))
 
 
+def _broken(exchange: Exchange) -> Refusal:
+    """Return why a body can't go on: it is not one, or too much is held."""
+    fault = exchange.fault
+    return Refusal(400, Reason.PROTOCOL_ERROR, fault) if fault else _TOO_MANY
+
+
+_TOO_MANY = Refusal(
+    503, Reason.OVERLOADED, "The run has too many bodies under way whose hash is needed first."
+)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLEARTEXT = Refusal(
     502, Reason.CLEARTEXT_REFUSED, "A credential is not sent to an upstream without TLS."

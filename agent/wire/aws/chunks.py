@@ -34,6 +34,11 @@ class SignedChunks:
         self._complete = False
         self.error = ""
 
+    @property
+    def held_bytes(self) -> int:
+        """How much is held: a chunk that is not complete."""
+        return len(self._held)
+
     def feed(self, data: bytes, *, last: bool) -> bytes:
         """Take bytes of the body; last: there are no more."""
         out: list[bytes] = []

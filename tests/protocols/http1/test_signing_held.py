@@ -5,11 +5,18 @@ import pytest
 from agent.model.audit import Outcome
 from agent.model.reason import Reason
 from agent.model.verdict import Allow
-from agent.protocols.http1.limits import HELD_BYTES_MAX, STALL_S, WATCH_TIMER
+from agent.protocols.http1.held import HELD, Held
+from agent.protocols.http1.limits import (
+    HELD_BYTES_MAX,
+    RUN_HELD_BYTES_MAX,
+    SIGNED_BODY_BYTES_MAX,
+    STALL_S,
+    WATCH_TIMER,
+)
 from agent.wire.commands import Pause, Resume
 from agent.wire.events import TimedOut
-from tests.conformance.conductor import RULE, Conductor
-from tests.protocols.http1.signed import DYNAMODB, HOST, OK, stage
+from tests.conformance.conductor import RULE, RUN_KEY, Conductor
+from tests.protocols.http1.signed import DYNAMODB, HOST, OK, S3, stage
 
 HEAD = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
@@ -101,3 +108,53 @@ def test_the_upstream_of_the_request_before_closes() -> None:
     conductor.check_ended()
     assert [each.outcome for each in conductor.outcomes] == [Outcome.ANSWERED] * 2
     assert conductor.to_loop == OK * 2
+
+
+CHUNKS = (
+    b"PUT / HTTP/1.1\r\n" + HOST + b"x-amz-content-sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%x;chunk-signature=" + b"0" * 64 + b"\r\n"
+)  # fmt: skip
+
+
+def _holding(count: int, *, chunks: bool) -> list[Conductor]:
+    """Return conversations that hold a body, or a chunk, of nearly a mebibyte each."""
+    found = []
+    for _ in range(count):
+        conductor, _ = stage(S3 if chunks else DYNAMODB)
+        head = CHUNKS % (SIGNED_BODY_BYTES_MAX + 200, SIGNED_BODY_BYTES_MAX)
+        conductor.down(head if chunks else HEAD % SIGNED_BODY_BYTES_MAX)
+        conductor.down(b"x" * (SIGNED_BODY_BYTES_MAX - 1_000))
+        found.append(conductor)
+    return found
+
+
+@pytest.mark.parametrize("chunks", [False, True])
+def test_all_that_a_run_holds(chunks: bool) -> None:
+    """RUN_HELD_BYTES_MAX go; past it 503, which SDKs try again, and they may when one has ended."""
+    assert HELD.of(RUN_KEY) == 0
+    many = _holding(RUN_HELD_BYTES_MAX // SIGNED_BODY_BYTES_MAX, chunks=chunks)
+    assert all(each.running() and not each.to_loop for each in many)
+    [late] = _holding(1, chunks=chunks)
+    assert late.to_loop.startswith(b"HTTP/1.1 503 ")
+    assert HELD.of(RUN_KEY) <= RUN_HELD_BYTES_MAX
+    many.pop().cut(Reason.RUN_ENDED)
+    [again] = _holding(1, chunks=chunks)
+    assert again.running()
+    assert not again.to_loop
+    again.down(b"x" * 1_000)  # of a held body that is all: it goes, and nothing is held
+    for each in (*many, again, late):
+        each.down_eof()
+        each.check_ended()
+    assert HELD.of(RUN_KEY) == 0
+
+
+def test_the_count_of_each_run_is_its_own() -> None:
+    """One past the bound is not counted; what is given back is there for others of the run."""
+    held = Held()
+    assert held.change(b"a", RUN_HELD_BYTES_MAX)
+    assert not held.change(b"a", 1)
+    assert held.change(b"b", 1)
+    assert held.change(b"a", -1)
+    assert held.change(b"a", 1)
+    assert held.change(b"a", -RUN_HELD_BYTES_MAX)
+    assert (held.of(b"a"), held.of(b"b")) == (0, 1)
