@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 NAME_PATTERN_CHARACTERS_MAX = 256
+NAME_BYTES_MAX = 63  # PostgreSQL cuts longer names off (NAMEDATALEN - 1): a rule would mean none
 _PART = re.compile(r'"(?:[^"]|"")+"|[^".]+')
 _BARE = re.compile(r"[\w$*-]+")
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
@@ -43,6 +44,10 @@ def check_name_pattern(pattern: str, parts_max: int = 2) -> str | None:
     if len(parts) > parts_max:
         return "one part only" if parts_max == 1 else "at most two parts: SCHEMA.NAME"
     for part in parts:
+        if len(_literal(part).encode()) > NAME_BYTES_MAX and ("*" not in part or part[0] == '"'):
+            return (
+                f"a name has at most {NAME_BYTES_MAX} bytes in PostgreSQL, which cuts the rest off"
+            )
         if part.startswith('"'):
             continue
         if part != part.lower():

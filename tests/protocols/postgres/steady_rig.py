@@ -266,14 +266,6 @@ def keyed_session(
     return sock, (key[:4], key[4:])
 
 
-def say_apart(path: Path, data: bytes) -> None:
-    """Say something to the server on a connection of its own, and wait for its end."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.connect(str(path))
-        sock.sendall(data)
-        assert sock.recv(READ_BYTES) == b""
-
-
 def ends(data: bytes) -> int:
     """Return how many ReadyForQuery are in complete messages."""
     return sum(kind == ord("Z") for kind, _ in messages_of(data))

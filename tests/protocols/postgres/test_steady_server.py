@@ -1,6 +1,7 @@
 """Against a real server: the same bytes come back as without us, however they are cut."""
 
 import random
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.protocols.postgres.pipelines import (
 from tests.protocols.postgres.steady_rig import (
     DONE,
     FLUSH,
+    READ_BYTES,
     SYNC,
     Answers,
     Play,
@@ -38,7 +40,6 @@ from tests.protocols.postgres.steady_rig import (
     parse,
     query,
     ready_session,
-    say_apart,
     whole,
 )
 from tests.servers.certificates import Authority
@@ -224,6 +225,14 @@ def test_a_row_limit_leaves_both_sides_in_agreement(server: Path) -> None:
     assert states == [b"I", b"I", b"I", b"T", b"E", b"E", b"E", b"I", b"I", b"I"]
     assert message(b"D", b"\0\1\0\0\0\x010") in got  # the write was undone
     assert [o.status for o in wire.play.outcomes].count("54000") == 3
+
+
+def say_apart(path: Path, data: bytes) -> None:
+    """Say something to the server on a connection of its own, and wait for its end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(str(path))
+        sock.sendall(data)
+        assert sock.recv(READ_BYTES) == b""
 
 
 @pytest.mark.parametrize(

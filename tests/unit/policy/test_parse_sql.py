@@ -91,8 +91,8 @@ def test_lists_and_rules_are_bounded() -> None:
 
 def test_the_characters_of_a_loop_are_bounded() -> None:
     """At 8,192, names with two characters of framing each; not at one more."""
-    name = "x" * 254
-    rule = f"      - {{target: db, deny: {{tables: [{name}]}}}}\n"
+    name = f"x*{'x' * 252}"
+    rule = f"      - {{target: db, deny: {{tables: ['{name}']}}}}\n"
     loops = f"{TARGETS}loops:\n  l:\n    rules:\n{rule * (RULE_CHARACTERS_MAX // 256)}"
     assert len(parse(loops).loops[LoopName("l")].rules) == RULE_CHARACTERS_MAX // 256
     more = loops.replace(name, name + "x", 1)

@@ -39,7 +39,7 @@ def test_what_is_no_pattern_is_told(pattern: str, said: str) -> None:
 
 def test_a_pattern_of_the_most_characters_is_one() -> None:
     """256 characters are."""
-    assert check_name_pattern("x" * NAME_PATTERN_CHARACTERS_MAX) is None
+    assert check_name_pattern("x" * (NAME_PATTERN_CHARACTERS_MAX - 1) + "*") is None
     assert check_name_pattern("a.b", parts_max=1) == "one part only"
 
 
@@ -92,3 +92,11 @@ def test_a_star_is_no_name() -> None:
     assert split_name("app.*") is None
     assert split_name('"*"') == ("", "*")
     assert split_name("A") is None
+
+
+def test_a_name_is_as_long_as_the_server_keeps_it() -> None:
+    """One byte more would mean nothing: a deny rule would be no rule."""
+    for name in ("x" * 63, '"' + "é" * 31 + 'x"', f"{'s' * 63}.{'t' * 63}", "x" * 64 + "*"):
+        assert check_name_pattern(name) is None
+    for name in ("x" * 64, '"' + "é" * 32 + '"', f"s.{'t' * 64}", '"' + "x" * 63 + '*"'):
+        assert "63 bytes" in (check_name_pattern(name) or "")

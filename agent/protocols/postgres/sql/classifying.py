@@ -9,6 +9,7 @@ from agent.model.sql import Classified, Effect, Statement, unknown
 from agent.protocols.postgres.sql import library
 from agent.protocols.postgres.sql.columns import resolve
 from agent.protocols.postgres.sql.commands import command
+from agent.protocols.postgres.sql.definitions import DEFINITIONS
 from agent.protocols.postgres.sql.expressions import EXPRESSIONS
 from agent.protocols.postgres.sql.facts import Facts, Node
 from agent.protocols.postgres.sql.nesting import too_deep
@@ -31,7 +32,13 @@ ClosePortalStmt
 """
 )
 
-RULES: Mapping[str, Rule] = {**EXPRESSIONS, **ROWS_CHANGED, **SESSION_STATE, **OBJECTS}
+RULES: Mapping[str, Rule] = {
+    **EXPRESSIONS,
+    **ROWS_CHANGED,
+    **SESSION_STATE,
+    **OBJECTS,
+    **DEFINITIONS,
+}
 _DEEP = f"it nests deeper than {NESTING_MAX} levels of the syntax tree"
 _CHAINED = "it has longer chains of operators, joins or comments than are classified"
 

@@ -45,8 +45,9 @@ pg_try_advisory_xact_lock_shared pg_export_snapshot pg_sleep pg_sleep_for pg_sle
 pg_stat_clear_snapshot pg_stat_force_next_flush setseed
 """
 
-# sequences, large objects, indexes' pending lists, messages to other sessions
+# sequences, large objects, indexes' pending lists, messages to other sessions, rows on their way
 _WRITE = """
+tsvector_update_trigger tsvector_update_trigger_column suppress_redundant_updates_trigger
 nextval setval lo_creat lo_create lo_from_bytea lo_open lo_put lo_truncate lo_truncate64 lo_unlink
 lowrite pg_notify brin_desummarize_range brin_summarize_new_values brin_summarize_range
 gin_clean_pending_list

@@ -13,6 +13,8 @@ WHY_BYTES_MAX = 200
 _STATISTICS = frozenset(
     {"pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs"}
 )
+# of pg_catalog; they read what is in a large object, whose number is no name
+_LARGE_OBJECTS = frozenset({"lo_get", "loread"})
 # passwords of roles, here or elsewhere, or what verifies them
 _PASSWORDS = frozenset({"pg_authid", "pg_shadow", "pg_user_mapping"})
 
@@ -50,13 +52,17 @@ class Facts:
         """The text calls this function; since: on servers before this version."""
         effect = effect_of(schema, name)
         self.calls[Call(schema, name, effect, since)] = None
+        if name in _LARGE_OBJECTS and schema in {"", "pg_catalog"}:
+            self.reads[Relation("pg_catalog", "pg_largeobject")] = None
 
     def read(self, node: Node) -> None:
         """A RangeVar is read."""
         relation = relation_of(node)
         self.reads[relation] = None
         self.name(node, relation.name)
-        if relation.schema in {"", "pg_catalog"}:
+        if relation.schema == "pg_toast" or relation.name.startswith("pg_toast_"):
+            self.columns_read[Column("*", "*")] = None  # the large values of some other table
+        elif relation.schema in {"", "pg_catalog"}:
             if relation.name in _STATISTICS:
                 self.columns_read[Column("*", "*")] = None
             elif relation.name in _PASSWORDS:

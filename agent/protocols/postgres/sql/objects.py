@@ -175,10 +175,7 @@ OBJECTS: dict[str, Rule] = {
         [
             "IndexStmt",
             "CreateStmt",
-            "CreateTrigStmt",
-            "RenameStmt",
             "AlterObjectDependsStmt",
-            "AlterObjectSchemaStmt",
             "AlterOwnerStmt",
             "ClusterStmt",
             "RefreshMatViewStmt",
@@ -201,7 +198,6 @@ OBJECTS: dict[str, Rule] = {
     "SecLabelStmt": described,
     "AlterTableStmt": alter_table,
     "CreateSchemaStmt": schema,
-    "CreateFunctionStmt": function,
     "AlterFunctionStmt": function,
     "RuleStmt": rule,
     "CreateTableAsStmt": into,

@@ -188,3 +188,71 @@ def test_words_that_older_servers_take_for_functions(
     found = classify(f"SELECT {call}")
     assert danger(as_heard(found, since - 1)) == danger(as_heard(found, 0)) == "U"
     assert danger(as_heard(found, since)) == ""
+
+
+EVIL = "LANGUAGE plpgsql AS $$BEGIN DROP TABLE IF EXISTS prey; RETURN 1; END$$"
+HIDDEN_CALLS = {  # what is made, how it is used, what is called
+    "an operator": (
+        "CREATE OPERATOR !!! (FUNCTION = evil, RIGHTARG = int)", "SELECT !!! 1", "evil",
+    ),
+    "an operator of a built-in": (
+        "CREATE OPERATOR ### (FUNCTION = pg_read_file, RIGHTARG = text)",
+        "SELECT ### 'PG_VERSION'", "pg_read_file",
+    ),
+    "a cast": (
+        ("CREATE TYPE odd AS (a int); CREATE FUNCTION to_odd(int) RETURNS odd LANGUAGE plpgsql"
+        " AS $$BEGIN DROP TABLE IF EXISTS prey; RETURN ROW(1); END$$;"
+        " CREATE CAST (int AS odd) WITH FUNCTION to_odd(int)"),
+        "SELECT 1::odd", "to_odd",
+    ),
+    "an aggregate": (
+        "CREATE AGGREGATE sums(int) (SFUNC = evil2, STYPE = int)", "SELECT sums(1)", "evil2",
+    ),
+    "a trigger": (
+        ("CREATE TABLE touched (a int); CREATE TRIGGER t AFTER INSERT ON touched"
+        " EXECUTE FUNCTION on_touch()"),
+        "INSERT INTO touched VALUES (1)", "on_touch",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", HIDDEN_CALLS)
+def test_what_calls_a_function_unnamed(server: Postgres, connect: Connect, way: str) -> None:
+    """Whoever makes an operator, cast, aggregate or trigger is taken for who calls its function."""
+    made, used, function = HIDDEN_CALLS[way]
+    server.ask(
+        f"CREATE OR REPLACE FUNCTION evil(int) RETURNS int {EVIL};"
+        f"CREATE OR REPLACE FUNCTION evil2(int, int) RETURNS int {EVIL};"
+        f"CREATE OR REPLACE FUNCTION on_touch() RETURNS trigger {EVIL.replace('1;', 'NULL;')}"
+    )
+    session = connect()
+    assert session.ask(made) == []
+    assert session.ask(used) == []
+    assert not _alive(server) or "built-in" in way
+    calls = {call.name for each in classify(made).statements for call in each.calls}
+    assert function in calls
+    assert set(danger(classify(made))) & {"A", "U"}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        f"CREATE FUNCTION lower(int) RETURNS int {EVIL}",
+        f"CREATE FUNCTION tame(int) RETURNS int {EVIL}; ALTER FUNCTION tame(int) RENAME TO lower",
+        (
+            f"CREATE SCHEMA IF NOT EXISTS side; CREATE FUNCTION side.lower(int) RETURNS int {EVIL};"
+            " ALTER FUNCTION side.lower(int) SET SCHEMA public"
+        ),
+    ],
+)
+def test_a_function_with_a_built_ins_name(server: Postgres, connect: Connect, made: str) -> None:
+    """A call of it looks like one of the built-in function: to make one is unknown."""
+    session = connect()
+    assert session.ask(made) == []
+    try:
+        assert session.ask("SELECT lower(1)") == []
+        assert not _alive(server)
+    finally:
+        server.ask("DROP FUNCTION lower(int)")
+    assert danger(classify("SELECT lower(1)")) == ""
+    assert "U" in danger(classify(made))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.model.sql import Column
+from agent.model.sql import Column, Relation
 from agent.protocols.postgres.sql import classify
 from tests.protocols.postgres.corpus.asking import a_server
 from tests.servers.postgres import Postgres, version
@@ -99,3 +99,30 @@ def test_statistics_have_values(server: Postgres, text: str) -> None:
     server.ask("ANALYZE customers")
     assert "4111 1111 1111" in " ".join(row[0] for row in server.ask(text))
     assert ANY_OF_ALL in _columns(text)
+
+
+def test_large_values_lie_in_a_table_of_their_own(server: Postgres) -> None:
+    """Whose name has the number of the table that they are of."""
+    server.ask(
+        "CREATE TABLE secrets (secret text);"
+        "ALTER TABLE secrets ALTER secret SET STORAGE EXTERNAL;"
+        "INSERT INTO secrets VALUES (repeat('4111 1111 1111 0001', 1000))"
+    )
+    ((toast,),) = server.ask("SELECT reltoastrelid::regclass FROM pg_class WHERE relname='secrets'")
+    text = f"SELECT encode(chunk_data, 'escape') FROM {toast}"
+    assert CARD in server.ask(text)[0][0]
+    assert ANY_OF_ALL in _columns(text)
+
+
+def test_a_large_object_is_data_without_a_table() -> None:
+    """A rule with tables does not cover it, unless it names the server's table of them."""
+    for text in ("SELECT lo_get(1)", "SELECT pg_catalog.loread(1, 10)"):
+        (statement,) = classify(text).statements
+        assert Relation("pg_catalog", "pg_largeobject") in statement.reads
+
+
+def test_a_rows_size_tells_of_its_columns(server: Postgres) -> None:
+    """`c.pg_column_size` is of the whole row."""
+    text = "SELECT c.pg_column_size FROM customers c WHERE id = 1"
+    assert int(server.ask(text)[0][0]) > 24
+    assert _columns(text) & ANY_OF_CUSTOMERS
