@@ -24,7 +24,6 @@ from agent.broker import lease_calls, revocation
 from agent.broker.journal import Journal, Row
 from agent.broker.leases import LeaseFailed, Leases
 from agent.credentials.discover import providers
-from agent.credentials.vault.child import BIRTH_S
 from agent.model.audit import AuditEvent, LeaseChanged
 from agent.model.ids import LoopName, RunId
 from agent.model.lease import LeaseState
@@ -33,7 +32,7 @@ from tests.unit.broker.fault_subjects import SUBJECTS, Subject, subject
 from tests.unit.broker.faults import KILLS, Fault, Plan
 from tests.unit.broker.passing import PassingClock, until
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(240)]
 S = LeaseState
 HANGS_S, DOWN_S, SOON_S = 0.5, 0.1, 20.0
 STEPS_MAX = 60
@@ -208,8 +207,3 @@ def _check(made: Subject, life: Life, case: str) -> None:
         assert not row.revocable, case
     for name in alive:  # nobody but its backend ends it: the test does, for the next life
         made.end(name)
-
-
-def test_a_births_life_is_short() -> None:
-    """What a kill between a vault's answer and our journal leaves: a minute, and nobody has it."""
-    assert BIRTH_S <= 60
