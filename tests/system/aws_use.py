@@ -136,6 +136,10 @@ def services() -> None:
     )
     table.put_item(TableName="t", Item={"k": {"S": "a"}, "v": {"S": "x" * 300_000}})
     say("dynamodb", len(table.get_item(TableName="t", Key={"k": {"S": "a"}})["Item"]["v"]["S"]))
+    items = [{"k": {"S": str(number)}, "v": {"S": "x" * 380_000}} for number in range(25)]
+    writes = [{"PutRequest": {"Item": item}} for item in items]
+    table.batch_write_item(RequestItems={"t": writes})
+    say("nine megabytes", table.scan(TableName="t", Select="COUNT")["Count"] > 1)
     queue = boto3.client("sqs")
     url = queue.create_queue(QueueName="q")["QueueUrl"]
     queue.send_message(QueueUrl=url, MessageBody="hello")

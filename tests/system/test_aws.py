@@ -162,7 +162,8 @@ def test_signed_chunks(world: World) -> None:
 
 def test_other_services(world: World) -> None:
     """JSON and forms: the body is held for its hash. SQS by an identity token instead of keys."""
-    assert world.use("services") == {"dynamodb": 300_000, "sqs": "hello", "sns": "n"}
+    said = world.use("services")
+    assert said == {"dynamodb": 300_000, "nine megabytes": True, "sqs": "hello", "sns": "n"}
     assert _wrong(world) == []
     asked = [each["asked"] for each in world.aws.requests() if "asked" in each]
     assert any("Action=AssumeRoleWithWebIdentity" in one for one in asked)

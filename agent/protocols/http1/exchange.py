@@ -3,6 +3,7 @@
 It decides nothing and sends nothing; the relay asks it for bytes when they may go.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 from agent.masking.scrubber import Scrubber, ScrubStream
@@ -90,8 +91,10 @@ class Exchange:
     """
 
     __slots__ = (
+        "_digest",
         "_held",
         "_interims",
+        "_joined",
         "_pending",
         "_pending_bytes",
         "_recoded",
@@ -141,6 +144,8 @@ class Exchange:
         self.failure: Failure | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = 0
+        self._joined = 0  # how many of them are pieces that were joined already
+        self._digest = hashlib.sha256() if self.gathers else None
         self._held = b""
         self._interims = 0
         self._response_body: Body | None = None
@@ -155,6 +160,8 @@ class Exchange:
         payload, rest = self.body.feed(data)
         if payload:
             self.request_bytes += len(payload)
+            if self._digest is not None:
+                self._digest.update(payload)
             self._put(serialize_chunk(payload) if self._frames else payload)
         if self.body.done and self._frames:
             self._put(LAST_CHUNK)
@@ -164,8 +171,9 @@ class Exchange:
         """Keep bytes to be sent. Many small ones become one: each has a cost of its own."""
         self._pending.append(data)
         self._pending_bytes += len(data)
-        if len(self._pending) > PIECES_MAX:
-            self._pending = [b"".join(self._pending)]
+        if len(self._pending) - self._joined > PIECES_MAX:
+            self._pending[self._joined :] = [b"".join(self._pending[self._joined :])]
+            self._joined += 1
 
     @property
     def _frames(self) -> bool:
@@ -195,7 +203,7 @@ class Exchange:
             return b""
         data = b"".join(self._pending)
         self._pending.clear()
-        self._pending_bytes = 0
+        self._pending_bytes = self._joined = 0
         return data if self.recode is None else self._through(self.recode, data)
 
     def _through(self, recode: SignedChunks, data: bytes) -> bytes:
@@ -207,13 +215,14 @@ class Exchange:
             return b"" if recode.error else data
         return serialize_chunk(data) + (LAST_CHUNK if self.body.done else b"")
 
-    def whole_body(self) -> bytes:
-        """Return and forget a body that was held; from now on its length is known."""
+    def whole_body(self) -> tuple[bytes, bytes]:
+        """Return and forget a body that was held, and its SHA-256; its length is known now."""
+        assert self._digest is not None  # asked of exchanges that gather
         data = self.pending()
         known = self.head.has_body or self.head.length is not None
         length = len(data) if known else None
         self.head = self.head._replace(length=length, chunked=False, expects_continue=False)
-        return data
+        return data, self._digest.hexdigest().encode()
 
     @property
     def pending_bytes(self) -> int:

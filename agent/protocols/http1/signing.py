@@ -4,8 +4,6 @@ Taken out, in any spelling of case: Authorization, the fields and query paramete
 signature (also of a presigned URL), and Date, which is ours to say.
 """
 
-import hashlib
-
 from agent.model.credential import AwsKeys
 from agent.model.grant import AwsOptions
 from agent.protocols.http1.exchange import Exchange, framing_lines, request_line
@@ -45,8 +43,7 @@ class Signing:
         payload = exchange.payload
         assert payload is not None  # targets with keys plan every request
         if payload.handling is Handling.HOLD:
-            body = exchange.whole_body()
-            digest = hashlib.sha256(body).hexdigest().encode()
+            body, digest = exchange.whole_body()
             return self._sign(exchange, digest, payload, host_field, unix_ms) + body
         return self._sign(exchange, payload.word, payload, host_field, unix_ms)
 

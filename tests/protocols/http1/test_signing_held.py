@@ -13,6 +13,7 @@ from agent.protocols.http1.limits import (
     STALL_S,
     WATCH_TIMER,
 )
+from agent.wire.aws.chunks import CHUNK_BYTES_MAX
 from agent.wire.commands import Pause, Resume
 from agent.wire.events import TimedOut
 from tests.conformance.conductor import RULE, RUN_KEY, Conductor
@@ -117,13 +118,13 @@ CHUNKS = (
 
 
 def _holding(count: int, *, chunks: bool) -> list[Conductor]:
-    """Return conversations that hold a body, or a chunk, of nearly a mebibyte each."""
+    """Return conversations that hold a body, or a chunk, which lacks its last bytes."""
     found = []
+    size = CHUNK_BYTES_MAX if chunks else SIGNED_BODY_BYTES_MAX
     for _ in range(count):
         conductor, _ = stage(S3 if chunks else DYNAMODB)
-        head = CHUNKS % (SIGNED_BODY_BYTES_MAX + 200, SIGNED_BODY_BYTES_MAX)
-        conductor.down(head if chunks else HEAD % SIGNED_BODY_BYTES_MAX)
-        conductor.down(b"x" * (SIGNED_BODY_BYTES_MAX - 1_000))
+        conductor.down(CHUNKS % (size + 200, size) if chunks else HEAD % size)
+        conductor.down(b"x" * (size - 1_000))
         found.append(conductor)
     return found
 
@@ -132,7 +133,8 @@ def _holding(count: int, *, chunks: bool) -> list[Conductor]:
 def test_all_that_a_run_holds(chunks: bool) -> None:
     """RUN_HELD_BYTES_MAX go; past it 503, which SDKs try again, and they may when one has ended."""
     assert HELD.of(RUN_KEY) == 0
-    many = _holding(RUN_HELD_BYTES_MAX // SIGNED_BODY_BYTES_MAX, chunks=chunks)
+    each_bytes = CHUNK_BYTES_MAX if chunks else SIGNED_BODY_BYTES_MAX
+    many = _holding(RUN_HELD_BYTES_MAX // each_bytes, chunks=chunks)
     assert all(each.running() and not each.to_loop for each in many)
     [late] = _holding(1, chunks=chunks)
     assert late.to_loop.startswith(b"HTTP/1.1 503 ")
