@@ -2,7 +2,8 @@
 
     python -m agent.kernel.clean --instance NAME | --all [--bpffs DIR]
 
-Processes of runs that still live are released by this: their cgroups are left to them.
+Processes of runs that still live are released by this: their cgroups are left to them. With
+--instance nothing is done under a living daemon; --all is by force, whoever lives.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from agent.kernel import claims, nft, objects, routes, sole, sysctls
 from agent.kernel.cgroups import CgroupTree
 from agent.kernel.config import PlaneConfig
+from agent.kernel.errors import PlaneError
 from agent.kernel.maps import Maps
 from agent.kernel.runs import RunTable
 
@@ -91,7 +93,7 @@ def _remove_cgroups(tree: CgroupTree, paths: list[str]) -> tuple[int, tuple[str,
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; exit 0 when nothing of ours is left, 1 when processes hold cgroups."""
+    """Run the command; exit 0 when nothing of ours is left, 1 when a daemon or processes live."""
     parser = argparse.ArgumentParser(prog="python -m agent.kernel.clean")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--instance")
@@ -112,10 +114,24 @@ def main(argv: list[str] | None = None) -> int:
             attach_cgroup=options.attach_cgroup,
             slice_name=options.slice,
         )
-        cleaned = clean(config)
-        sys.stdout.write(f"{name}: {cleaned}\n")
-        code = 1 if cleaned.left else code
+        code = max(code, _clean(config, by_force=options.all))
     return code
+
+
+def _clean(config: PlaneConfig, *, by_force: bool) -> int:
+    """Clean as if we were the instance's daemon; under a living one only by force."""
+    locks: tuple[int, ...] = ()
+    try:
+        locks = () if by_force else sole.hold(config)
+        cleaned = clean(config)
+    except PlaneError as error:
+        sys.stderr.write(f"{config.instance}: nothing is removed: {error}\n")
+        return 1
+    finally:
+        for lock in locks:
+            os.close(lock)
+    sys.stdout.write(f"{config.instance}: {cleaned}\n")
+    return 1 if cleaned.left else 0
 
 
 if __name__ == "__main__":

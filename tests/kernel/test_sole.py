@@ -43,6 +43,22 @@ def held(config: PlaneConfig) -> Iterator[None]:
             os.close(descriptor)
 
 
+def test_nothing_is_cleaned_under_a_daemon(config: PlaneConfig) -> None:
+    """Its locks would go with its pins: whoever stops it first may clean, nobody before."""
+    command = [sys.executable, "-m", "agent.kernel.clean", "--instance", config.instance]
+    command += ["--bpffs", str(config.bpffs), "--attach-cgroup", config.attach_cgroup]
+    command += ["--slice", config.slice_name]
+    with held(config):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "stop it" in done.stderr
+        assert sole.lock_dir(config.pin_dir).is_dir()
+        assert config.instance in claims.claimed()
+    subprocess.run(command, check=True, capture_output=True)
+    assert not config.pin_dir.exists()
+    assert config.instance not in claims.claimed()
+
+
 @pytest.fixture
 def elsewhere(config: PlaneConfig, tmp_path: Path) -> Iterator[PlaneConfig]:
     """The same name, on a BPF file system of its own."""
