@@ -244,6 +244,9 @@ class Authorized(Message, frozen=True):
     next_step: str
     run_key: bytes = b""  # 32 bytes, of this run and target; not shown, not recorded
 
+    def __repr__(self) -> str:
+        return f"Authorized(loop={self.loop!r}, reason={self.reason!r})"
+
 
 class TakeLease(Message, frozen=True):
     """Request: the credential for a live session of this worker → LeaseTaken | Failed."""
@@ -266,6 +269,9 @@ class LeaseTaken(Message, frozen=True):
     parts: tuple[bytes, ...]
     expires_ms: int
     revocable: bool
+
+    def __repr__(self) -> str:
+        return f"LeaseTaken(lease_id={self.lease_id!r}, shape={self.shape!r})"
 
 
 class SignLeaf(Message, frozen=True):
