@@ -59,6 +59,7 @@ class Revocation:
         return self._ledger.move_away(row, LeaseState.EXPIRED, next_ms=0)
 
     async def _attempt(self, row: Row) -> Row:
+        self._hurry.clear()  # who asks from now on, also while this is under way, gets another
         try:
             await self._calls.revoke(row)
         except CallFailed as failure:
@@ -125,5 +126,4 @@ class Revocation:
         quarantined = row.state is LeaseState.QUARANTINED
         longest_ms = QUARANTINE_RETRY_MS if quarantined else 2 * RETRY_MOST_MS
         left_ms = remaining_ms(row.next_ms, self._clock.unix_ms(), longest_ms)
-        self._hurry.clear()
         await self._clock.wait(self._hurry, self._clock.boot_ms() + left_ms)

@@ -1,5 +1,6 @@
 """Revoked means revoked: told until confirmed, across failures, restarts and reboots."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,35 @@ def test_a_person_need_not_wait_for_the_next_try(world: World) -> None:
         world.leases.revoke(lease.lease_id, rotate=True)
         await calm()
         assert world.state(lease) is S.REVOKE_RETRY
+        world.leases.revoke(lease.lease_id, rotate=True)
+        await calm()
+        assert world.state(lease) is S.REVOKED
+
+    run_async(main())
+
+
+def test_a_person_who_asks_during_a_try_gets_another(world: World) -> None:
+    """The try that is under way fails; the next begins at once, and that is all."""
+
+    async def main() -> None:
+        world.backend.gates["revoke"] = asyncio.Event()
+        lease = await _ended(world, "transient", "transient")
+        assert world.state(lease) is S.REVOKING
+        world.leases.revoke(lease.lease_id, rotate=True)
+        world.backend.gates["revoke"].set()
+        await calm()
+        assert world.state(lease) is S.REVOKE_RETRY
+        assert world.backend.calls.count("revoke") == 2
+
+    run_async(main())
+
+
+def test_a_person_who_asks_as_we_start_need_not_wait(world: World) -> None:
+    """A quarantined lease is tried at once, though it was just read back."""
+
+    async def main() -> None:
+        lease = await _ended(world, "permanent")
+        await world.crash()
         world.leases.revoke(lease.lease_id, rotate=True)
         await calm()
         assert world.state(lease) is S.REVOKED

@@ -21,7 +21,6 @@ from agent.model.ids import LeaseId, LoopName, RunId, TargetName
 from agent.model.lease import LeaseState
 from agent.policy.schema import CredentialSource, TargetPolicy
 from agent.runtime import clock
-from tests.unit.broker.lease_harness import calm
 from tests.unit.broker.passing import PassingClock, until
 from tests.unit.credentials.vault.stage import Stage, stage
 
@@ -249,7 +248,6 @@ async def _restarted_until_quarantine(made: Stage, folder: Path, alarms: list[st
 async def _revoked_by_a_person(made: Stage, folder: Path, lease_id: LeaseId) -> None:
     leases = leases_of(made, folder, [])
     leases.reconcile(frozenset())
-    await calm()
     leases.revoke(lease_id, rotate=True)
     await leases.settled()
     [row] = leases.every(past=True)
