@@ -239,7 +239,7 @@ class HttpRelay(Ending):
             return b""
         if self._phase is Phase.FORWARDING:
             data = exchange.pending()
-            if exchange.fault or not self._may_hold(exchange):
+            if exchange.payload is not None and not self._may_go_on(exchange):
                 exchange.closing = True
                 self._fail(_broken(exchange))
                 return b""
@@ -285,6 +285,10 @@ class HttpRelay(Ending):
             self._out.append(RecordIntent(exchange.operation, exchange.rule, outbound.lease_id))
         else:
             self._forward(exchange)
+
+    def _may_go_on(self, exchange: Exchange) -> bool:
+        """Whether a body that is signed is one, and not too much is held for it."""
+        return not exchange.fault and self._may_hold(exchange)
 
     def _begin_gathering(self, exchange: Exchange) -> None:
         """Take the whole body before anything goes: a signature of ours is over its hash."""
@@ -347,7 +351,7 @@ class HttpRelay(Ending):
         self._phase = Phase.FORWARDING
         self._touched_ns = self._now
         data = self._outbound.begin(exchange, self._binding.host_field, self._context.unix_ms)
-        if exchange.fault or not self._may_hold(exchange):
+        if exchange.payload is not None and not self._may_go_on(exchange):
             self._fail(_broken(exchange))
             return
         self._send(UP, data)
