@@ -65,6 +65,7 @@ class Statement:
     # (name, value) of each setting that it changes; value None: back to what it began with.
     # ("*", None) for all of them; "?" where only the server can know the name or value.
     settings: tuple[tuple[str, str | None], ...] = ()
+    makes: tuple[Relation, ...] = ()  # functions that it makes, renames or moves, by their names
 
 
 @dataclass(frozen=True, slots=True)

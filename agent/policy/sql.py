@@ -85,6 +85,8 @@ class Names:
         effects = statement.effects.union(map(self.effect_of, statement.calls))
         if _reads(statement):
             effects |= {Effect.READ}
+        if any(self._is_told(made.schema, made.name) for made in statement.makes):
+            effects |= {Effect.UNKNOWN}  # what the target says of it would no longer be so
         return Facts(
             statement,
             effects or frozenset({Effect.UNKNOWN}),
@@ -95,6 +97,13 @@ class Names:
                 for call in statement.calls
                 if self.effect_of(call) in _CHANGING and (call.schema, call.name) not in _NEXT
             ),
+        )
+
+    def _is_told(self, schema: str, name: str) -> bool:
+        """Whether the target says what a function does that may be this one."""
+        return any(
+            name == told and (not schema or not where or schema == where)
+            for where, told in self._functions
         )
 
     def decided(self, statement: Statement) -> Statement:

@@ -247,3 +247,39 @@ def test_what_was_decided_on_is_what_is_recorded() -> None:
         assert (verdict.statements is not None) is read
         if verdict.statements is not None:
             assert verdict.statements[0].effects == {"read", "write"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CREATE FUNCTION other(int) RETURNS int LANGUAGE sql AS 'SELECT 1'", True),
+        ("CREATE OR REPLACE FUNCTION total(int) RETURNS int LANGUAGE sql AS 'SELECT 1'", False),
+        ("CREATE FUNCTION app.total(int) RETURNS int LANGUAGE sql AS 'SELECT 1'", False),
+        ("CREATE FUNCTION bill(int) RETURNS int LANGUAGE sql AS 'SELECT 1'", False),
+        ("CREATE FUNCTION other.bill(int) RETURNS int LANGUAGE sql AS 'SELECT 1'", True),
+        ("ALTER FUNCTION other(int) RENAME TO total", False),
+        ("ALTER FUNCTION other.bill(int) SET SCHEMA app", False),
+        ("CREATE AGGREGATE total(int) (SFUNC = int4pl, STYPE = int)", False),
+        ("CREATE AGGREGATE other(int) (SFUNC = int4pl, STYPE = int)", True),
+    ],
+)
+def test_what_the_target_says_of_a_function_stays_true(text: str, expected: bool) -> None:
+    """Who may make objects may not make another function of a name that the target speaks of."""
+    target = ", functions: {total: read, app.bill: read}"
+    assert allows(["allow: {effects: [read, ddl]}"], text, target) is expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ALTER TABLE customers DROP COLUMN name, INHERIT p",
+        "ALTER TABLE customers ALTER COLUMN name SET DEFAULT 'x', INHERIT p",
+        "ALTER TABLE p ATTACH PARTITION customers DEFAULT",
+        "CREATE TABLE p () INHERITS (customers)",
+        "CREATE TABLE p PARTITION OF customers (id CHECK (id > 0)) DEFAULT",
+    ],
+)
+def test_a_table_that_gets_a_parent_shows_all_its_columns(text: str) -> None:
+    """Where one may not be read, also beside what is about another column."""
+    assert not allows(NO_CARD, text)
+    assert allows(NO_CARD, "ALTER TABLE customers DROP COLUMN name, ALTER COLUMN id SET DEFAULT 1")

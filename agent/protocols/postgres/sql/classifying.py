@@ -102,6 +102,7 @@ def _statement(kind: str, node: Node) -> Statement:
         why="; ".join(facts.whys),
         prepared=facts.prepared if kind in _NAMING else "",
         settings=tuple(facts.settings),
+        makes=tuple(facts.makes),
     )
 
 

@@ -5,7 +5,7 @@ name them: so whoever makes one is taken for who calls them. And a function with
 built-in one would be taken for that one, wherever it is called: what makes one is UNKNOWN.
 """
 
-from agent.model.sql import Effect
+from agent.model.sql import Effect, Relation
 from agent.protocols.postgres.sql.facts import Facts, Node, qualified, strings
 from agent.protocols.postgres.sql.functions import effect_of
 from agent.protocols.postgres.sql.objects import function, object_type, owned
@@ -45,6 +45,8 @@ def _in_options(facts: Facts, options: list[Node]) -> None:
 
 def defined(facts: Facts, node: Node) -> frozenset[str]:
     """CREATE OPERATOR, AGGREGATE, TYPE, TEXT SEARCH …; ALTER OPERATOR and TYPE."""
+    if node.get("kind") == "OBJECT_AGGREGATE":
+        _named(facts, *qualified(strings(node.get("defnames", []))))
     for field in ("definition", "options", "params"):
         _in_options(facts, node.get(field, []))
     return _NOTHING
@@ -68,14 +70,15 @@ def trigger(facts: Facts, node: Node) -> frozenset[str]:
     return owned(facts, node) | {"funcname"}
 
 
-def _named(facts: Facts, name: str) -> None:
+def _named(facts: Facts, schema: str, name: str) -> None:
+    facts.makes[Relation(schema, name)] = None
     if effect_of("", name) is not Effect.UNKNOWN:
         facts.unknown("it makes a function that has the name of a built-in one")
 
 
 def made(facts: Facts, node: Node) -> frozenset[str]:
     """CREATE FUNCTION and PROCEDURE."""
-    _named(facts, qualified(strings(node.get("funcname", [])))[1])
+    _named(facts, *qualified(strings(node.get("funcname", []))))
     return function(facts, node)
 
 
@@ -83,7 +86,8 @@ def renamed(facts: Facts, node: Node) -> frozenset[str]:
     """ALTER … RENAME and SET SCHEMA."""
     if object_type(node) in _ROUTINES:
         parts = strings(node.get("object", {}).get("ObjectWithArgs", {}).get("objname", []))
-        _named(facts, node.get("newname") or qualified(parts)[1])
+        schema, name = qualified(parts)
+        _named(facts, node.get("newschema") or schema, node.get("newname") or name)
     return owned(facts, node)
 
 

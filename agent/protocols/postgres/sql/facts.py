@@ -31,6 +31,7 @@ class Facts:
     columns_written: dict[Column, None] = field(default_factory=dict)
     calls: dict[Call, None] = field(default_factory=dict)
     settings: list[tuple[str, str | None]] = field(default_factory=list)
+    makes: dict[Relation, None] = field(default_factory=dict)
     unbounded: bool = False
     returns_rows: bool = False
     prepared: str = ""

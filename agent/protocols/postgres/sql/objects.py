@@ -54,9 +54,18 @@ def _reach(facts: Facts, kind: str) -> None:
         facts.effects.add(Effect.PRIVILEGE)
 
 
+def create_table(facts: Facts, node: Node) -> frozenset[str]:
+    """CREATE TABLE: rows of one that it is a partition of may come to it."""
+    for parent in node.get("inhRelations", []):
+        table = parent.get("RangeVar", {}).get("relname", "")
+        facts.columns_read[Column(table, "*")] = None
+    return owned(facts, node)
+
+
 def partition(facts: Facts, node: Node) -> frozenset[str]:
-    """ATTACH and DETACH change the partition, too."""
+    """ATTACH and DETACH change the partition, too; all its columns are its parent's, or were."""
     owned(facts, node)
+    facts.columns_written[Column(node.get("name", {}).get("relname", ""), "*")] = None
     return frozenset({"name"})
 
 
@@ -121,8 +130,9 @@ def alter_table(facts: Facts, node: Node) -> frozenset[str]:
         command = item.get("AlterTableCmd", {})
         if command.get("subtype") in _ROW_SECURITY:
             facts.effects.add(Effect.PRIVILEGE)
-        if "Column" in command.get("subtype", "") and "name" in command:
-            facts.columns_written[Column(table, command["name"])] = None
+        about = "Column" in command.get("subtype", "") and "name" in command
+        # INHERIT beside it, say: another table then shows all columns of this one
+        facts.columns_written[Column(table, command["name"] if about else "*")] = None
     return owned(facts, node)
 
 
@@ -174,7 +184,6 @@ OBJECTS: dict[str, Rule] = {
     **_all(
         [
             "IndexStmt",
-            "CreateStmt",
             "AlterObjectDependsStmt",
             "AlterOwnerStmt",
             "ClusterStmt",
@@ -189,6 +198,7 @@ OBJECTS: dict[str, Rule] = {
         ],
         owned,
     ),
+    "CreateStmt": create_table,
     "PartitionCmd": partition,
     "TruncateStmt": truncate,
     "LockStmt": lock,
