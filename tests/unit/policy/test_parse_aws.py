@@ -1,15 +1,20 @@
 """Targets of AWS and credentials of provider aws_sts: each error has its line and column."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from agent.credentials import aws_sts
 from agent.credentials.aws_sts.settings import read_settings
 from agent.credentials.spec import CredentialError
 from agent.model.credential import Shape
 from agent.model.grant import AwsOptions
 from agent.model.ids import TargetName
-from agent.policy.parse_aws_sts import POLICY_CHARACTERS_MAX, compact_policy
+from agent.policy.parse_aws_sts import AWS_STS, POLICY_CHARACTERS_MAX, compact_policy
 from tests.unit.policy.samples import parse, problems
 
+PAGE = Path(aws_sts.__file__).with_name("README.md").read_text(encoding="utf-8")
 GOOD = """targets:
   api:
     protocol: http
@@ -85,6 +90,13 @@ def test_what_is_wrong(old: str, new: str, place: str, said: str) -> None:
     assert old in GOOD
     found = problems(GOOD.replace(old, new, 1))
     assert any(f":{place}: " in each and said in each for each in found.splitlines()), found
+
+
+def test_the_page() -> None:
+    """Its example is a policy without a warning; it has every key."""
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert parse(example).warnings == ()
+    assert [key for key in AWS_STS.kinds if f"`{key}" not in PAGE] == []
 
 
 def test_keys_that_sign_nothing() -> None:
