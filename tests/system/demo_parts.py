@@ -105,7 +105,12 @@ def _ready(notifications: socket.socket, process: subprocess.Popen[bytes]) -> bo
 
 
 def sweep(instance: str) -> None:
-    """Remove what a demonstration that was killed left: its processes, namespaces and pins."""
+    """Remove what a demonstration that was killed left: its processes, namespaces and pins.
+
+    Raises:
+        RuntimeError: its daemon lives, or another demonstration runs: nothing is removed.
+    """
+    _run(sys.executable, "-m", "agent.kernel.clean", "--instance", instance)
     for entry in Path("/run/netns").glob("lwt-*"):
         match = _NAMESPACE.fullmatch(entry.name)
         if match and not Path("/proc", match[1]).exists():
@@ -115,7 +120,6 @@ def sweep(instance: str) -> None:
             _run("ip", "netns", "delete", entry.name)
     for folder in Path(tempfile.gettempdir()).glob(f"{instance}-*"):
         shutil.rmtree(folder, ignore_errors=True)
-    _run(sys.executable, "-m", "agent.kernel.clean", "--instance", instance)
 
 
 def _run(*argv: str, given: str | None = None) -> str:

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.kernel import sole
+from agent.kernel.config import PlaneConfig
 from tests.checks.machine import kernel_objects
 from tests.system.demo import INSTANCE
+from tests.system.demo_parts import sweep
 
 pytestmark = [pytest.mark.system, pytest.mark.kernel, pytest.mark.servers, pytest.mark.slow]
 FACTS = 11
@@ -129,6 +132,22 @@ def test_a_killed_part_is_a_failure_that_leaves_nothing(folder: Path) -> None:
     assert process.returncode == 1, rest
     assert "did not hold" in rest
     assert not left_by(process, folder)
+
+
+def test_another_that_runs_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed one left is removed; under a living daemon nothing is, and it is said."""
+    instance = f"lwt-demo{os.getpid()}"
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    theirs = folder / f"{instance}-files"
+    theirs.mkdir()
+    locks = sole.hold(PlaneConfig(instance=instance))
+    with pytest.raises(RuntimeError, match="stop it"):
+        sweep(instance)
+    assert theirs.is_dir()
+    for lock in locks:
+        os.close(lock)
+    sweep(instance)
+    assert not theirs.exists()
 
 
 def _daemon_of(parent: int) -> int:
