@@ -16,6 +16,7 @@ from agent.proxy.upstream import Unreachable
 from agent.wire.commands import SendApart
 
 AT_ONCE_MAX = 64  # connections of this kind; one past it is not made
+GOING_ON_MAX = 32  # of them for sessions that go on: the others are kept for those that are cut
 APART_S = 5.0  # from the begin to the server's end of the connection
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Apart:
     ) -> None:
         """Begin to say it; `then` hears, on a later turn, that it is over, whatever came of it."""
         event_loop = asyncio.get_running_loop()
-        if len(self._tasks) >= AT_ONCE_MAX:
+        if len(self._tasks) >= (AT_ONCE_MAX if command.last else GOING_ON_MAX):
             logger.warning("target %s is not told to stop: too many are told now", target.name)
             event_loop.call_soon(then)
             return

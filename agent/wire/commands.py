@@ -83,12 +83,14 @@ class SendApart:
 
     Best effort: a server is asked to stop what it is at, also when Finish follows at once. Where
     the target asks for TLS, `request` goes first, in clear; the server's answer must be `consent`
-    and nothing else, and TLS is verified before `data` goes.
+    and nothing else, and TLS is verified before `data` goes. last: the session ends with it, which
+    must not wait for those of sessions that go on.
     """
 
     request: bytes
     consent: bytes
     data: bytes = field(repr=False)
+    last: bool = True
 
 
 @dataclass(frozen=True, slots=True)

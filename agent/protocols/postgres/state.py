@@ -291,7 +291,7 @@ class State:
             self._tell(serialize_refusal(refusal, self._session))
         self._finish(refusal.reason)
 
-    def _stop_statement(self) -> bool:
+    def _stop_statement(self, *, last: bool = True) -> bool:
         """Have the server stop what it is at: it does not look at its connection while it works.
 
         False: it is at nothing, or did not say how.
@@ -299,7 +299,7 @@ class State:
         if not self._flight or self._opened.backend is None:
             return False
         pid, key = self._opened.backend
-        self._out.append(SendApart(SSL_REQUEST, b"S", cancel_request(pid, key)))
+        self._out.append(SendApart(SSL_REQUEST, b"S", cancel_request(pid, key), last))
         return True
 
     def _cut(self, reason: Reason) -> None:

@@ -190,7 +190,7 @@ class Walking(State):
             return
         step.exceeded = True
         self._tell(serialize_error(refusal, self._session))
-        if not step.asked_rows and self._stop_statement():
+        if not step.asked_rows and self._stop_statement(last=False):
             # else it would run to its end for nobody; nothing goes up before that word is over
             self._stops += 1
             self._fences += 1

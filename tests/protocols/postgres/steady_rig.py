@@ -218,7 +218,7 @@ class Play:
                 self.paused = True
             case Resume():
                 self.paused = False
-            case SendApart(_, _, data):
+            case SendApart(_, _, data, _):
                 self.apart.append(data)
                 if self.answers.apart is not None:
                     self.answers.apart(data)

@@ -3,12 +3,13 @@
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agent.model.grant import Target, UpstreamTls
-from agent.proxy.apart import AT_ONCE_MAX, Apart
+from agent.proxy.apart import AT_ONCE_MAX, GOING_ON_MAX, Apart
 from agent.proxy.dial import Dialler
 from agent.proxy.upstream import DialRules
 from agent.wire.commands import SendApart
@@ -20,7 +21,7 @@ WORD = SendApart(b"may I?", b"S", b"stop")
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def said(serve: Serve, times: int = 1, **changes: Any) -> None:
+async def said(serve: Serve, times: int = 1, word: SendApart = WORD, **changes: Any) -> None:
     """Say it to a server."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)  # noqa: TID251 - the far end
     port = server.sockets[0].getsockname()[1]
@@ -29,7 +30,7 @@ async def said(serve: Serve, times: int = 1, **changes: Any) -> None:
     over: list[bool] = []
     async with server, asyncio.timeout(20):
         for _ in range(times):
-            apart.send(one, (), WORD, lambda: over.append(True))
+            apart.send(one, (), word, lambda: over.append(True))
         assert not over
         await apart.settle(10)
         await asyncio.sleep(0)
@@ -102,15 +103,20 @@ def test_no_word_to_another_server(caplog: pytest.LogCaptureFixture) -> None:
     assert "does not verify" in caplog.text
 
 
-@pytest.mark.parametrize("times", [AT_ONCE_MAX, AT_ONCE_MAX + 1])
-def test_so_many_at_once(times: int, caplog: pytest.LogCaptureFixture) -> None:
-    """At the bound all are said; one past it is not, and the log tells."""
+@pytest.mark.parametrize(
+    ("word", "most"), [(WORD, AT_ONCE_MAX), (replace(WORD, last=False), GOING_ON_MAX)]
+)
+@pytest.mark.parametrize("more", [0, 1])
+def test_so_many_at_once(
+    word: SendApart, most: int, more: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the bound all are said; one past it is not, and the log tells. Most are for last words."""
     heard: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heard.append(await reader.readexactly(len(WORD.data)))
         writer.close()
 
-    asyncio.run(said(serve, times, tls=UpstreamTls.NONE))
-    assert len(heard) == AT_ONCE_MAX
-    assert ("too many" in caplog.text) is (times > AT_ONCE_MAX)
+    asyncio.run(said(serve, most + more, word, tls=UpstreamTls.NONE))
+    assert len(heard) == most
+    assert ("too many" in caplog.text) is bool(more)
