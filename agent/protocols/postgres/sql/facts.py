@@ -15,6 +15,8 @@ _STATISTICS = frozenset(
 )
 # of pg_catalog; they read what is in a large object, whose number is no name
 _LARGE_OBJECTS = frozenset({"lo_get", "loread"})
+# what stands in the server's own files: views of functions that are ADMIN
+_FILES = frozenset({"pg_hba_file_rules", "pg_ident_file_mappings", "pg_file_settings", "pg_config"})
 # passwords of roles, here or elsewhere, or what verifies them
 _PASSWORDS = frozenset({"pg_authid", "pg_shadow", "pg_user_mapping"})
 
@@ -66,7 +68,7 @@ class Facts:
         elif relation.schema in {"", "pg_catalog"}:
             if relation.name in _STATISTICS:
                 self.columns_read[Column("*", "*")] = None
-            elif relation.name in _PASSWORDS:
+            elif relation.name in _PASSWORDS or relation.name in _FILES:
                 self.effects.add(Effect.ADMIN)
         if (node.get("alias") or {}).get("colnames"):
             self.columns_read[Column(relation.name, "*")] = None  # its columns have other names
