@@ -2,8 +2,9 @@
 
 Literals are searched as they are: the secret itself, base64 (both alphabets) at its three
 alignments within a longer text, and hexadecimal, also with a space between bytes (so S3 quotes a
-request that it finds signed wrongly, as CanonicalRequestBytes). One tolerant pattern covers every
-mix of percent-encoding, JSON string escapes and plain characters.
+request that it finds signed wrongly, as CanonicalRequestBytes), and as XML and the usual templates
+of HTML write it. One tolerant pattern covers every mix of percent-encoding, JSON string escapes
+and plain characters.
 """
 
 import base64
@@ -20,6 +21,17 @@ _SHORT_ESCAPES = {
     0x22: rb'\\"', 0x2F: rb"\\/", 0x5C: rb"\\\\", 0x08: rb"\\b",
     0x0C: rb"\\f", 0x0A: rb"\\n", 0x0D: rb"\\r", 0x09: rb"\\t",
 }  # fmt: skip
+_MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_ENTITIES = tuple(  # what templates make of characters: XML, Python, Go, Mustache, Handlebars
+    str.maketrans(_MARKUP | further)
+    for further in (
+        {},
+        {'"': "&quot;", "'": "&#x27;"},
+        {'"': "&#34;", "'": "&#39;", "+": "&#43;"},
+        {'"': "&quot;", "'": "&#39;", "/": "&#x2F;", "`": "&#x60;", "=": "&#x3D;"},
+        {'"': "&quot;", "'": "&#x27;", "`": "&#x60;", "=": "&#x3D;"},
+    )
+)
 _BACKSLASH = 0x5C
 _ESCAPED_BACKSLASH = rb"(?:\\u005[Cc]|%5[Cc]"
 
@@ -41,6 +53,8 @@ def literals(secret: Secret) -> tuple[bytes, ...]:
         forms += [exact, exact.replace(b"+", b"-").replace(b"/", b"_")]
     digits, spaced = value.hex().encode(), value.hex(" ").encode()
     forms += [digits, digits.upper(), spaced, spaced.upper()]
+    text = value.decode("latin-1")
+    forms += [text.translate(entities).encode("latin-1") for entities in _ENTITIES]
     return tuple(dict.fromkeys(forms))
 
 

@@ -1,6 +1,7 @@
 """The known-secret scrubber."""
 
 import base64
+import html
 import json
 import time
 from urllib.parse import quote
@@ -23,6 +24,11 @@ def _stream(scrubber: Scrubber, data: bytes, piece: int) -> bytes:
     return b"".join(parts) + stream.flush()
 
 
+def _entities(text: str, further: dict[str, str]) -> bytes:
+    table = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | further
+    return "".join(table.get(character, character) for character in text).encode("latin-1")
+
+
 def _forms(token: bytes) -> dict[str, bytes]:
     text = token.decode("latin-1")
     return {
@@ -41,6 +47,15 @@ def _forms(token: bytes) -> dict[str, bytes]:
         "hex, upper": token.hex().upper().encode(),
         "hex, spaced": token.hex(" ").encode(),
         "hex, upper, spaced": token.hex(" ").upper().encode(),
+        "HTML, by Python": html.escape(text).encode("latin-1"),
+        "HTML, by Go": _entities(text, {'"': "&#34;", "'": "&#39;", "+": "&#43;"}),
+        "HTML, by Mustache": _entities(
+            text, {'"': "&quot;", "'": "&#39;", "/": "&#x2F;", "`": "&#x60;", "=": "&#x3D;"}
+        ),
+        "HTML, by Handlebars": _entities(
+            text, {'"': "&quot;", "'": "&#x27;", "`": "&#x60;", "=": "&#x3D;"}
+        ),
+        "XML": _entities(text, {}),
     }
 
 
@@ -80,6 +95,14 @@ def test_no_secret_comes_through(secret: bytes, before: bytes, after: bytes) -> 
     for form in (secret, encoded, quote(secret, safe="").encode()):
         out = scrubber.scrub(before + form + after)
         assert not any(hidden in out for hidden in scrubber._literals)
+
+
+@pytest.mark.parametrize("secret", [b"a+b/c=d&e", b"<\"quoted'`>", b"plain-of-any"])
+def test_every_character_of_markup_is_known(secret: bytes) -> None:
+    """As an entity where one of the templates makes it one."""
+    scrubber = Scrubber([Secret(secret)])
+    for form in _forms(secret).values():
+        assert b"*" in scrubber.scrub(b"<p>" + form + b"</p>"), form
 
 
 @given(data=st.binary(max_size=300), piece=st.integers(1, 50))
