@@ -4,7 +4,7 @@ It decides nothing and sends nothing; the relay asks it for bytes when they may 
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.masking.scrubber import Scrubber, ScrubStream
 from agent.model.ids import RuleId
@@ -22,7 +22,7 @@ from agent.protocols.http1.fields import SCANNED
 from agent.protocols.http1.injection import Injection
 from agent.protocols.http1.limits import HEAD_BYTES_MAX, INTERIM_MAX, PIECES_MAX
 from agent.protocols.http1.malformed import Malformed
-from agent.protocols.http1.payload import Handling, Payload
+from agent.protocols.http1.payload import Handling, Payload, form_attributes, is_form
 from agent.protocols.http1.request import RequestHead
 from agent.protocols.http1.response import ResponseHead, parse_response_head
 from agent.wire.aws.chunks import SignedChunks
@@ -214,6 +214,13 @@ class Exchange:
         if recode.error or not self.head.chunked:
             return b"" if recode.error else data
         return serialize_chunk(data) + (LAST_CHUNK if self.body.done else b"")
+
+    def note_form(self) -> None:
+        """Say in the operation what the body asks for, once it is whole, where it is held."""
+        if self.gathers and is_form(self.head):
+            noted = form_attributes(b"".join(self._pending))
+            attributes = self.operation.attributes + noted
+            self.operation = replace(self.operation, attributes=attributes)
 
     def whole_body(self) -> tuple[bytes, bytes]:
         """Return and forget a body that was held, and its SHA-256; its length is known now."""

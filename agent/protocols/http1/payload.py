@@ -8,6 +8,8 @@ Source: Amazon S3 API Reference, "Authenticating Requests (AWS Signature Version
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import islice
+from urllib.parse import unquote_to_bytes
 
 from agent.model.grant import AwsOptions
 from agent.model.reason import Reason
@@ -26,6 +28,10 @@ _SCOPE = re.compile(rb"/([0-9]{8})/([^/,\s]*)/([^/,\s]*)/aws4_request")
 _QUERY_SCOPE = re.compile(rb".*/[0-9]{8}/([^/]*)/([^/]*)/aws4_request", re.DOTALL)
 _SIGNED_FIELDS = frozenset({b"content-type", b"content-md5"})
 _CONTENT, _REGIONS = b"x-amz-content-sha256", b"x-amz-region-set"
+_ACTION = "aws-action"
+_NAME_BYTES_MAX = 3 * len(b"action")  # of a parameter's name, each byte of it escaped
+ACTIONS_MAX = 4  # told of one form
+VALUE_BYTES_MAX = 1024  # looked at of each
 _TARGET, _COPIED = b"x-amz-target", b"x-amz-copy-source"
 
 
@@ -160,8 +166,28 @@ def aws_attributes(head: RequestHead) -> tuple[tuple[str, str], ...]:
     """Return what a record says besides: what a call does, as far as its head says, or copies."""
     names = ((_TARGET, "aws-target"), (_COPIED, "aws-copy-source"))
     found = [(key, value) for name, key in names for value in field_values(head, name)]
-    found += [("aws-action", value) for value in query_values(head.query, b"action")]
+    found += [(_ACTION, value) for value in query_values(head.query, b"action")]
     return tuple((key, bounded(value)) for key, value in found)
+
+
+def is_form(head: RequestHead) -> bool:
+    """Whether the body says what is asked for, as parameters do (EC2, IAM, STS)."""
+    kinds = field_values(head, b"content-type")
+    return any(kind.lower().startswith(b"application/x-www-form-urlencoded") for kind in kinds)
+
+
+def form_attributes(body: bytes) -> tuple[tuple[str, str], ...]:
+    """Return what a record says of a form: its actions, ACTIONS_MAX at most."""
+    if body.count(b"&") >= PARAMETERS_MAX:
+        return ((_ACTION, "(too many parameters)"),)
+    pairs = (pair.partition(b"=") for pair in body.split(b"&"))
+    found = (value for name, _, value in pairs if len(name) <= _NAME_BYTES_MAX and _acts(name))
+    told = islice(found, ACTIONS_MAX)
+    return tuple((_ACTION, bounded(unquote_to_bytes(value[:VALUE_BYTES_MAX]))) for value in told)
+
+
+def _acts(name: bytes) -> bool:
+    return unquote_to_bytes(name).lower() == b"action"
 
 
 def field_values(head: RequestHead, name: bytes) -> list[bytes]:

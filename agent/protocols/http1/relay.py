@@ -282,6 +282,7 @@ class HttpRelay(Ending):
         elif not self._recorded:
             self._phase = Phase.RECORDING
             self._intended = True
+            exchange.note_form()
             self._out.append(RecordIntent(exchange.operation, exchange.rule, outbound.lease_id))
         else:
             self._forward(exchange)

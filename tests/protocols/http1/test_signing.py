@@ -12,6 +12,7 @@ from agent.protocols.http1 import limits
 from agent.protocols.http1.exchange import Exchange
 from agent.protocols.http1.payload import Payload, plan_payload
 from agent.protocols.http1.request import RequestHead, parse_request_head
+from agent.wire.commands import RecordIntent
 from tests.protocols.http1.server import read_answers
 from tests.protocols.http1.signed import (
     DYNAMODB,
@@ -331,6 +332,26 @@ def test_answers_have_the_form_that_an_sdk_shows(service: str, fields: bytes, sa
     assert said in body
     assert b"Set the client" in body
     assert b"session SSSS" in body
+
+
+FORMS = [
+    (b"Action=TerminateInstances&Version=2016-11-15", ["TerminateInstances"]),
+    (b"a=1&act%69on=Get%4Fne", ["GetOne"]),
+    (b"Action=A&Action=B&" + b"Action=C&" * 9, ["A", "B", "C", "C"]),
+    (b"Actions=1&x=Action", []),
+    (b"x=1&" * limits.PARAMETERS_MAX + b"Action=A", ["(too many parameters)"]),
+]
+
+
+@pytest.mark.parametrize(("body", "actions"), FORMS)
+@pytest.mark.parametrize("piece", [7, 65_536])
+def test_the_record_says_what_a_form_asks_for(body: bytes, actions: list[str], piece: int) -> None:
+    """Services with one path are told by the body what to do: so the record has it, before it."""
+    conductor, server = stage(AwsOptions("ec2", "eu-west-1"))
+    conductor.down(put(body, FORM, b"/").replace(b"PUT", b"POST"), piece)
+    [intent] = [each for each in conductor.commands if isinstance(each, RecordIntent)]
+    assert [said for key, said in intent.operation.attributes if key == "aws-action"] == actions
+    assert [seen.body for seen in server.requests] == [body]
 
 
 def test_the_record_says_what_a_call_is() -> None:
