@@ -13,7 +13,7 @@ from agent.model.operation import Operation
 from agent.model.reason import Reason
 from agent.model.verdict import Allow, Deny, Mode, Verdict
 from agent.policy.evaluate_sql import DEFAULT_DENY, SqlEvaluator
-from agent.policy.patterns import compile_pattern, is_ambiguous, readings
+from agent.policy.patterns import compile_pattern, is_ambiguous, loose_readings, readings
 
 CACHED_VERDICTS_MAX = 1_024  # per grant; the least recently used goes
 CACHED_PATH_CHARACTERS_MAX = 512  # longer paths are decided, not remembered
@@ -38,15 +38,16 @@ class _Matcher:
     patterns: tuple[re.Pattern[str], ...]
 
     def matches(self, verb: str, every_reading: tuple[str, ...]) -> bool:
-        """Allow: in all readings of the path. Deny: in any, escaped or not."""
+        """Allow: in all readings of the path. Deny: in any, also escaped or without parameters."""
         if self.rule.methods and verb not in self.rule.methods:
             return False
         if not self.patterns:
             return True
-        quantifier = all if self.rule.effect == "allow" else any
+        allows = self.rule.effect == "allow"
+        quantifier = all if allows else any
         return quantifier(
             any(pattern.fullmatch(reading) for pattern in self.patterns)
-            for reading in every_reading
+            for reading in (every_reading if allows else loose_readings(every_reading))
         )
 
 

@@ -7,6 +7,7 @@ segment are tried once each (atomic groups), so no path can make a pattern slow.
 Servers differ in what they take an encoded slash, a backslash or an empty segment for. So a path
 with one of these has several readings: allow needs all of them to match, deny needs any. And they
 take `=` and `%3D`, as all that may stand plain, for one: a loose pattern, of deny, matches both.
+Some take "/a;v=1" for "/a": deny has these readings too.
 """
 
 import re
@@ -19,6 +20,7 @@ _PCHAR = _UNRESERVED | frozenset("!$&'()*+,;=:@/")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _CHARACTER = re.compile(r"%[0-9A-F]{2}|.", re.DOTALL)
 _ODD = re.compile(r"%2[Ff]|%5[Cc]|\\|//|/\.\.?(?:/|$)|%2[Ee]")
+_PARAMETERS = re.compile(r"(?:;|%3[Bb])[^/]*")  # RFC 3986 section 3.3
 _AMBIGUOUS = re.compile(r"/(?:\.|%2[Ee]){1,2}(?:[/;]|\Z)")
 
 
@@ -80,6 +82,11 @@ def readings(path: str) -> tuple[str, ...]:
     decoded = re.sub(r"%2[Ff]|%5[Cc]|\\", "/", path)
     merged = re.sub(r"/{2,}", "/", decoded)
     return tuple(dict.fromkeys((path, decoded, merged)))
+
+
+def loose_readings(every: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the readings of a path, and each without the parameters of its segments."""
+    return tuple(dict.fromkeys((*every, *(_PARAMETERS.sub("", reading) for reading in every))))
 
 
 def is_ambiguous(path: str) -> bool:

@@ -115,6 +115,19 @@ def test_no_escape_of_any_character_passes_a_deny_rule(character: str) -> None:
         assert isinstance(_ask(grant, "GET", "/axb"), Allow)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/a;v=1/secret/x", "/a/secret;/x", "/a/secret%3Bj=1/x", "/a/secret/;x", "/a;/secret;/x;"],
+)
+def test_no_parameter_of_a_segment_passes_a_deny_rule(path: str) -> None:
+    """Servlet containers take "/a;v=1" for "/a"; an allow rule has to name what is sent."""
+    grant = _grant("allow: {path: /**}", "deny: {path: /a/secret/**}")
+    assert isinstance(_ask(grant, "GET", path), Deny)
+    assert isinstance(_ask(grant, "GET", "/a;v=1/b"), Allow)
+    assert isinstance(_ask(_grant("allow: {path: /a;v=1/b}"), "GET", "/a;v=1/b"), Allow)
+    assert isinstance(_ask(_grant("allow: {path: /a/b}"), "GET", "/a;v=1/b"), Deny)
+
+
 @pytest.mark.parametrize("path", ["/a/x%2Fy", "/a/x//y", "/a/%2F", "/a%2Fx"])
 def test_allow_needs_every_reading(path: str) -> None:
     """One segment in our eyes that is two in the server's is not allowed by `*`."""
