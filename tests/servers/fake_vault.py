@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -59,6 +60,7 @@ class Lease:
     user: str
     lasts_s: int = 3600
     revoke_error: str = ""
+    began: datetime | None = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(slots=True)
@@ -132,9 +134,17 @@ class FakeVault:
             "sys/leases/revoke": self._revoke,
             "pki/revoke": self._revoke_certificate,
         }
+        if path.startswith("sys/leases/lookup/") and path.endswith("?list=true"):
+            return self._list(path.removeprefix("sys/leases/lookup/").removesuffix("?list=true"))
         if path not in routes:
             raise Said(403, DENIED)
         return routes[path](body)
+
+    def _list(self, prefix: str) -> tuple[int, Tree]:
+        names = [name.removeprefix(f"{prefix}/") for name in self.leases if prefix in name]
+        if not names:
+            raise Said(404, "")
+        return 200, {"data": {"keys": names}}
 
     def _login(self) -> Tree:
         token = f"s.login{next(self._numbers)}"
@@ -179,7 +189,10 @@ class FakeVault:
         lease = self.leases.get(body["lease_id"])
         if lease is None:
             raise Said(400, "invalid lease")
-        data: Tree = {"ttl": lease.lasts_s, "renewable": not lease.revoke_error}
+        data: Tree = {
+            "ttl": lease.lasts_s, "renewable": not lease.revoke_error,
+            "issue_time": f"{lease.began:%Y-%m-%dT%H:%M:%S.123456789Z}" if lease.began else "soon",
+        }  # fmt: skip
         if lease.revoke_error:
             data["revoke_error"] = lease.revoke_error
         return 200, {"data": data}

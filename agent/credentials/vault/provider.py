@@ -29,6 +29,7 @@ from agent.credentials.vault.run_login import log_run_in
 from agent.credentials.vault.settings import VaultSettings, read_settings
 from agent.credentials.vault.shaping import shaped
 from agent.credentials.vault.ssh import check_signed, new_key, signing_request
+from agent.credentials.vault.unnamed import unnamed_is_gone
 from agent.model.credential import Shape
 from agent.model.ids import decode_ulid
 
@@ -116,7 +117,11 @@ class VaultProvider:
             settings, client, found.mount, found.serial, found.ends_s
         ):
             return False
-        return await child_is_gone(settings, client, found.accessor)
+        if not await child_is_gone(settings, client, found.accessor):
+            return False
+        if found.lease or found.serial:
+            return True
+        return await unnamed_is_gone(settings, client, wanted)  # its answer never came
 
     async def probe(self, wanted: Wanted, client: Client) -> None:
         """Log in, and ask what we and a run's token may do; that token is ended at once.
