@@ -160,7 +160,11 @@ class Conductor:
         self._drawn = 0
         self._classify = world.classify or spec.classify or (lambda _: unknown("no classifier"))
         context = RelayContext(
-            SessionId("S" * 26), world.target, self._new_id, self._random, world.run_key,
+            SessionId("S" * 26),
+            world.target,
+            self._new_id,
+            self._random,
+            world.run_key,
             lambda: UNIX_MS,
         )
         self.relay = spec.relay(context)

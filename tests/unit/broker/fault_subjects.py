@@ -90,7 +90,7 @@ def _fake_vault(folder: Path) -> Iterator[Subject]:
         }  # fmt: skip
         systemd = {"secret": Secret(SECRET_ID.encode())}
         yield Subject(
-            "vault", settings, Shape.PASSWORD, systemd, lambda: sorted(fake.users), 10, folder
+            "vault", settings, Shape.PASSWORD, systemd, lambda: sorted(fake.users), 8, folder
         )
 
 
@@ -100,9 +100,7 @@ def _vault(folder: Path) -> Iterator[Subject]:
     with vault_stage() as made:
         secret = {"secret": Secret(made.vault.secret_id().encode())}
         settings = made.settings()
-        yield Subject(
-            "vault", settings, Shape.PASSWORD, secret, lambda: _of_vault(made), 10, folder
-        )
+        yield Subject("vault", settings, Shape.PASSWORD, secret, lambda: _of_vault(made), 8, folder)
 
 
 def _of_vault(made: VaultStage) -> list[str]:

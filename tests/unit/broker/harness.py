@@ -320,6 +320,10 @@ class Host:
             self.broker._server.close()
         parts = self.broker._parts
         if parts is not None:
+            parts.leases.close()  # a dead broker writes no more
+            tasks = [task for _, task in parts.leases._keepers.values()]
+            if tasks:
+                await asyncio.wait(tasks)
             parts.leases._journal.close()
             for live in parts.loops.live.values():
                 if live.timer is not None:

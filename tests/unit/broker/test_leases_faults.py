@@ -58,9 +58,9 @@ class Life:
         self._clock = PassingClock()
         self.told: list[LeaseState] = []
         self.lies: list[str] = []
-        journal = Journal(folder / "leases.journal")
+        self._journal = Journal(folder / "leases.journal")
         self._client = made.client(plan)
-        self.leases = Leases(journal, self._client, self._note, clock=self._clock)
+        self.leases = Leases(self._journal, self._client, self._note, clock=self._clock)
 
     def _note(self, event: AuditEvent) -> None:
         if isinstance(event, LeaseChanged):
@@ -93,6 +93,10 @@ class Life:
         assert self._settled(), [(row.state, row.error) for row in self.rows()]
         self.leases.close()
         await asyncio.sleep(0)
+
+    def end(self) -> None:
+        """Let go of the journal, when nothing writes to it any more."""
+        self._journal.close()
 
     def rows(self) -> list[Row]:
         """Return what is not over."""
@@ -165,7 +169,9 @@ def _lived(made: Subject, folder: Path, plan: Plan) -> Life:
         await life.live()
         return life
 
-    return asyncio.run(run())
+    life = asyncio.run(run())
+    life.end()
+    return life
 
 
 def _killed(made: Subject, folder: Path, plan: Plan) -> bool:
@@ -191,7 +197,9 @@ def _restarted(made: Subject, folder: Path) -> Life:
         await life.settle()
         return life
 
-    return asyncio.run(run())
+    life = asyncio.run(run())
+    life.end()
+    return life
 
 
 def _check(made: Subject, life: Life, case: str) -> None:
