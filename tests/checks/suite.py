@@ -1,8 +1,9 @@
 """The whole suite, in three parts at once: `python -m tests.checks.suite [PYTEST WORDS]`.
 
-Tests of single parts compute; tests of the whole, of the kernel and of ways out mostly wait. Side
-by side they take half of the time on two cores. What one part says is shown as it comes, the
-others' when they are over. With words for pytest there is one part: whatever they choose.
+Tests of single parts compute; tests of the whole, of the kernel, of ways out and of leases mostly
+wait. Side by side they take half of the time on two cores. What one part says is shown as it
+comes, the others' when they are over. With words for pytest there is one part: whatever they
+choose.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from tests.checks.machine import kernel_objects
 TESTS = Path(__file__).parents[1]
 COMPUTING = ("unit", "protocols", "conformance", "checks", "fuzz")
 SYSTEM = "system"
+LEASES = ("unit/broker", "unit/credentials")  # at real servers, with every fault
 WITH_BACKENDS = ("test_postgres", "test_vault", "test_leases", "test_oidc", "test_programs")
 
 
@@ -33,15 +35,24 @@ def main() -> int:
 
 def parts() -> tuple[list[str], list[str], list[str]]:
     """Return what to give to pytest: all of the tests, each once."""
-    folders = sorted(
-        folder.name for folder in TESTS.iterdir() if folder.is_dir() and any(folder.rglob("test_*"))
-    )
+    folders = _folders(TESTS)
+    unit = [f"unit/{name}" for name in _folders(TESTS / "unit")]
     system = sorted(path.name for path in (TESTS / SYSTEM).glob("test_*.py"))
     return (
-        [f"tests/{name}" for name in folders if name in COMPUTING],
-        [f"tests/{SYSTEM}/{name}" for name in system if name.startswith(WITH_BACKENDS)],
+        [f"tests/{name}" for name in folders if name in COMPUTING and name != "unit"]
+        + [f"tests/{name}" for name in unit if name not in LEASES],
+        [f"tests/{SYSTEM}/{name}" for name in system if name.startswith(WITH_BACKENDS)]
+        + [f"tests/{name}" for name in LEASES],
         [f"tests/{name}" for name in folders if name not in (*COMPUTING, SYSTEM)]
         + [f"tests/{SYSTEM}/{name}" for name in system if not name.startswith(WITH_BACKENDS)],
+    )
+
+
+def _folders(parent: Path) -> list[str]:
+    return sorted(
+        folder.name
+        for folder in parent.iterdir()
+        if folder.is_dir() and any(folder.rglob("test_*"))
     )
 
 
