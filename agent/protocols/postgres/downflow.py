@@ -4,9 +4,28 @@ A message longer than WHOLE_BYTES_MAX passes in pieces as it comes; all others p
 a last word of ours can stand behind them.
 """
 
+from struct import Struct
+
 from agent.masking.scrubber import Scrubber, ScrubStream
 
 WHOLE_BYTES_MAX = 256 * 1024  # of rows and copied data; more is passed in pieces
+HEAD_BYTES = 5
+_length = Struct("!i").unpack_from
+
+
+def broken_frame(before: bytes, after: bytes) -> int:
+    """Return where the first message has another type or length after scrubbing, or -1.
+
+    A server that knows the secret can let a message's length end with its first byte: what takes
+    the secret out then makes other messages of the bytes.
+    """
+    at = 0
+    while at + HEAD_BYTES <= len(before):
+        if before[at : at + HEAD_BYTES] != after[at : at + HEAD_BYTES]:
+            return at
+        length: int = _length(before, at + 1)[0]
+        at += 1 + length
+    return -1
 
 
 class Downflow:

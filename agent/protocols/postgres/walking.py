@@ -4,7 +4,7 @@ from collections.abc import Callable
 from struct import Struct
 
 from agent.protocols.postgres.counting import run
-from agent.protocols.postgres.downflow import WHOLE_BYTES_MAX
+from agent.protocols.postgres.downflow import HEAD_BYTES, WHOLE_BYTES_MAX, broken_frame
 from agent.protocols.postgres.frames import Malformed
 from agent.protocols.postgres.gathering import Gathering
 from agent.protocols.postgres.limits import BACKEND
@@ -17,6 +17,7 @@ from agent.wire.relay import RelayContext
 
 _DATA_ROW, _COPY_DATA = b"Dd"
 UNASKED = "an answer that nobody asked for"
+ACROSS = "a credential that begins or ends in the frame of a message"
 _length = Struct("!i").unpack_from
 
 
@@ -46,7 +47,7 @@ class Walking(State):
                 self._walk(data)
             except Malformed as error:
                 self._end = self._at
-                self._server_broke(error)
+                self._server_broke(self._before(error))
             self._chunk, self._start, self._at, self._end = b"", 0, 0, 0
 
     def _walk(self, data: bytes) -> None:
@@ -97,8 +98,20 @@ class Walking(State):
         if upto > start:
             chunk = self._chunk
             whole = chunk if not start and upto == len(chunk) else chunk[start:upto]
-            self._out.append(Send(DOWN, self._down.clean(whole)))
             self._start = upto
+            clean = self._down.clean(whole)
+            if clean is not whole and (good := broken_frame(whole, clean)) >= 0:
+                self._send_down(clean[:good])
+                raise Malformed(ACROSS)
+            self._out.append(Send(DOWN, clean))
+
+    def _before(self, error: Malformed) -> Malformed:
+        """Send down what came before a bad message; return what to tell: it may be bad as well."""
+        try:
+            self._emit(self._end)
+        except Malformed as earlier:
+            return earlier
+        return error
 
     def _tell(self, data: bytes) -> None:
         """Say something of ours behind the message that is being looked at."""
@@ -170,8 +183,11 @@ class Walking(State):
         else:
             self._count(step, exchange, 1, whole)
             self._emit(at)
-            self._send_down(self._down.begin(data[at:], left))
             self._start = len(data)
+            begun = self._down.begin(data[at:], left)
+            if begun[:HEAD_BYTES] != data[at : at + HEAD_BYTES]:
+                raise Malformed(ACROSS)
+            self._send_down(begun)
         return len(data)
 
     # a result that is longer than the rule allows

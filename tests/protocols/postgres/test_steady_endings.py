@@ -226,3 +226,22 @@ def test_the_secret_never_goes_down(piece: int) -> None:
     play.server(error_response("ERROR", "XX000", f"secret {CANARY.decode()}") + ready(), piece)
     assert CANARY not in play.down
     assert kinds(play.take_down()) == "EZ"
+
+
+@pytest.mark.parametrize("size", [CANARY[0], CANARY[0] << 16 | CANARY[0]])
+@pytest.mark.parametrize("piece", [1, 64 * 1024])
+def test_a_secret_that_begins_in_a_length_ends_the_session(size: int, piece: int) -> None:
+    """A length that ends with the secret's first byte: no other messages are made of the bytes."""
+    play = Play(Answers())
+    play.loop(query("COPY t TO STDOUT"))
+    payload = (CANARY[1:] + b"y" * size)[: size - 4]
+    said = COPY_OUT + b"d" + size.to_bytes(4, "big") + payload + ready()
+    step = max(piece, len(said) // 500)
+    for at in range(0, len(said), step):
+        play.server(said[at : at + step])
+    assert CANARY not in play.down
+    assert play.finished is Reason.UPSTREAM_PROTOCOL_ERROR
+    down = play.take_down()
+    assert kinds(down) == ("HE" if size < 100_000 else "H")
+    if size < 100_000:
+        assert "begins or ends in the frame" in report(down)["M"]
