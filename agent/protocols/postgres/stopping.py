@@ -43,8 +43,9 @@ class Stopping(Deciding):
         """Take a cancel; reading: the beginning of a message is here. Else it is the server's."""
         if self._copy is not None or any(step.kind in _RUNNING for step in self._flight):
             return
+        at = len(self._out)
         if self._stop_held():
-            self._out.append(StopTaken())
+            self._out.insert(at, StopTaken())  # what comes behind the statement may be the end
         elif reading:
             self._stops_next = True
             self._out.append(StopTaken())

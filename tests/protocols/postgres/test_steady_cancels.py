@@ -7,6 +7,7 @@ from agent.protocols.postgres.refusing import FAILING_PARSE_WIRE
 from agent.wire.events import StopAsked, TextClassified
 from tests.protocols.postgres.steady_rig import (
     SYNC,
+    TERMINATE,
     Answers,
     Play,
     bind,
@@ -88,6 +89,16 @@ def test_what_is_being_recorded_never_goes_upstream(asked: bytes) -> None:
         play.server(PARSED + BOUND + NO_DATA + error("42601") + ready())
     assert stopped(play) in {"EZ", "12nEZ"}
     assert not play.unsettled
+    play.check()
+
+
+def test_a_session_that_ends_behind_what_is_stopped_says_so_first() -> None:
+    """Whoever asked for the cancel is answered before the session is over."""
+    play = Undecided()
+    play.loop(query(SLOW) + TERMINATE)
+    play.give(StopAsked())
+    assert play.stopped == 1
+    assert play.finished is not None
     play.check()
 
 
