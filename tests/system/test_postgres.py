@@ -16,7 +16,7 @@ STALL_S = 30.0  # 20 MB; with a stall of 200 ms every 64 KiB it would take twice
 # a client that cancels as soon as it can: before the second half of a statement, and right behind
 # a whole one
 CANCELLER = """
-import socket, struct, sys
+import socket, struct, sys, time
 
 def answer(sock):
     data = b""
@@ -39,6 +39,7 @@ for number in range(int(sys.argv[1])):
         text = f"SELECT pg_sleep(60), '{text}-{number}-{'x' * 400_000}'".encode()
         message = b"Q" + struct.pack("!i", len(text) + 5) + text + b"\\0"
         sock.sendall(message[:cut] if cut else message)
+        time.sleep(0.05)  # a cancel that comes before the statement's first byte means nothing
         with connect() as cancel:
             cancel.sendall(struct.pack("!ii", 16, 80877102) + told[at : at + 8])
             assert cancel.recv(1) == b""
