@@ -55,7 +55,7 @@ class Steady(Receiving):
                 self._retry_stalled()
                 self._flush_if_waiting()
                 self._hold()
-            if self._up:
+            if self._up and not self._finished:  # what waited may have been the end
                 self._push()
         return out
 

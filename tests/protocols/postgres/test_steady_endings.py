@@ -12,6 +12,7 @@ from agent.protocols.postgres.messages import (
 )
 from agent.wire.events import Eof
 from tests.conformance.conductor import CANARY
+from tests.fuzz.postgres_steady_down import check as steady_down
 from tests.protocols.postgres.steady_rig import (
     DOWN,
     TERMINATE,
@@ -245,3 +246,9 @@ def test_a_secret_that_begins_in_a_length_ends_the_session(size: int, piece: int
     assert kinds(down) == ("HE" if size < 100_000 else "H")
     if size < 100_000:
         assert "begins or ends in the frame" in report(down)["M"]
+
+
+def test_nothing_goes_up_behind_the_end_of_what_waited() -> None:
+    """Messages that waited for a copy to begin, the session's end among them; fuzzing found it."""
+    again = b"d\0\0\x002d\0\0\0\0\0\0\4Q\0\0\0\tdeny\0X\0\0\0\4"
+    steady_down(b"Q\0\0\0\tcopy\0" + 3 * again)
