@@ -110,9 +110,8 @@ class _Lane:
             ask = asks.popleft()
             if asks:
                 self._waiting[run_id] = asks  # at the end: the others come first
-            if ask != answered and self._is_wanted(
-                ask
-            ):  # else it was answered in another run's turn
+            # else it was answered in another run's turn
+            if ask != answered and self._is_wanted(ask):
                 self._ask(ask)
 
     def _ask(self, ask: Ask) -> None:

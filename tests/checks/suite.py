@@ -18,7 +18,7 @@ from tests.checks.machine import kernel_objects
 TESTS = Path(__file__).parents[1]
 COMPUTING = ("unit", "protocols", "conformance", "checks", "fuzz")
 SYSTEM = "system"
-LEASES = ("unit/broker", "unit/credentials")  # at real servers, with every fault
+LEASES = ("unit/broker",)  # at real servers, with every fault
 WITH_BACKENDS = ("test_postgres", "test_vault", "test_leases", "test_oidc", "test_programs")
 
 

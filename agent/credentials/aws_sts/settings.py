@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.credentials.spec import CredentialError
-from agent.policy.declared import SOURCES, check_declared, items_of
+from agent.credentials.settings import check_settings
+from agent.policy.declared import SOURCES, items_of
 from agent.policy.parse_aws_sts import AWS_STS, compact_policy
 
 DURATION_S = 3_600
@@ -41,11 +41,7 @@ def read_settings(settings: Mapping[str, str]) -> RoleSettings:
     Raises:
         CredentialError: one is missing, unknown or wrong.
     """
-    try:
-        check_declared(settings, AWS_STS)
-    except ValueError as error:
-        text = f"a credential of provider aws_sts: {error}"
-        raise CredentialError(text, nothing_made=True) from error
+    check_settings("aws_sts", settings, AWS_STS)
     said = settings.get
     tags = [each.partition("=") for each in items_of(settings, "session_tags")]
     written = said("session_policy", "")

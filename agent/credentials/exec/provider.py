@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from agent.credentials.exec.printed import read_printed
 from agent.credentials.lost import asked_ms, handle_until, lost
+from agent.credentials.settings import check_settings
 from agent.credentials.spec import Client, CredentialError, Issued, Program, Wanted
-from agent.policy.declared import check_declared, items_of
+from agent.policy.declared import items_of
 from agent.policy.parse_exec import EXEC
 
 LONGEST_S = 86_400
@@ -83,11 +84,7 @@ class ExecProvider:
 
 
 def _checked(settings: Mapping[str, str]) -> Mapping[str, str]:
-    try:
-        check_declared(settings, EXEC)
-    except ValueError as error:
-        text = f"a credential of provider exec: {error}"
-        raise CredentialError(text, nothing_made=True) from error
+    check_settings("exec", settings, EXEC)
     return settings
 
 

@@ -11,6 +11,7 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from agent.credentials.replies import refusal, secret_text
+from agent.credentials.settings import check_settings
 from agent.credentials.spec import (
     HTTP_BODY_BYTES_MAX,
     Client,
@@ -19,7 +20,7 @@ from agent.credentials.spec import (
     HttpRequest,
 )
 from agent.model.secret import Secret
-from agent.policy.declared import check_declared, items_of, source_of
+from agent.policy.declared import items_of, source_of
 from agent.policy.parse_github_app import GITHUB_APP
 
 API_URL = "https://api.github.com"
@@ -57,11 +58,7 @@ def read_settings(settings: Mapping[str, str]) -> AppSettings:
     Raises:
         CredentialError: one is missing, unknown or wrong.
     """
-    try:
-        check_declared(settings, GITHUB_APP)
-    except ValueError as error:
-        text = f"a credential of provider github_app: {error}"
-        raise CredentialError(text, nothing_made=True) from error
+    check_settings("github_app", settings, GITHUB_APP)
     pairs = [each.partition(":") for each in items_of(settings, "permissions")]
     return AppSettings(
         settings["app_id"],

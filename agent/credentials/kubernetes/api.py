@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.credentials.replies import refusal, secret_text
+from agent.credentials.settings import check_settings
 from agent.credentials.spec import Client, CredentialError, HttpReply, HttpRequest, Wanted
 from agent.model.secret import Secret
-from agent.policy.declared import check_declared, items_of, source_of
+from agent.policy.declared import items_of, source_of
 from agent.policy.parse_kubernetes import KUBERNETES
 
 WHO = "the API server"
@@ -49,11 +50,7 @@ def read_settings(settings: Mapping[str, str]) -> ClusterSettings:
     Raises:
         CredentialError: one is missing, unknown or wrong.
     """
-    try:
-        check_declared(settings, KUBERNETES)
-    except ValueError as error:
-        text = f"a credential of provider kubernetes: {error}"
-        raise CredentialError(text, nothing_made=True) from error
+    check_settings("kubernetes", settings, KUBERNETES)
     return ClusterSettings(
         settings["server"].rstrip("/"),
         settings.get("ca", ""),

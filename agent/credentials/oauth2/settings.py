@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.credentials.spec import CredentialError
-from agent.policy.declared import SOURCES, check_declared, items_of
+from agent.credentials.settings import check_settings
+from agent.policy.declared import SOURCES, items_of
 from agent.policy.parse_oauth2 import OAUTH2, default_auth
 
 LONGEST_S = 86_400
@@ -50,11 +50,7 @@ def read_settings(settings: Mapping[str, str]) -> OAuthSettings:
     Raises:
         CredentialError: one is missing, unknown or wrong.
     """
-    try:
-        check_declared(settings, OAUTH2)
-    except ValueError as error:
-        text = f"a credential of provider oauth2: {error}"
-        raise CredentialError(text, nothing_made=True) from error
+    check_settings("oauth2", settings, OAUTH2)
     said = settings.get
     return OAuthSettings(
         said("token_url", ""),

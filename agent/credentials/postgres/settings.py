@@ -6,10 +6,11 @@ They are checked again, by the policy's own table: the journal is a file.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agent.credentials.settings import check_settings
 from agent.credentials.spec import Client, CredentialError, SqlServer
 from agent.model.secret import Secret
 from agent.policy.address import parse_host_port
-from agent.policy.declared import check_declared, items_of, source_of
+from agent.policy.declared import items_of, source_of
 from agent.policy.parse_role import ROLE
 from agent.policy.sql_grants import RoleGrant, parse_grant, parse_identifier
 
@@ -64,11 +65,7 @@ def read_settings(settings: Mapping[str, str]) -> RoleSettings:
     Raises:
         CredentialError: one is missing, unknown or wrong.
     """
-    try:
-        check_declared(settings, ROLE)
-    except ValueError as error:
-        text = f"a credential of provider postgres: {error}"
-        raise CredentialError(text, nothing_made=True) from error
+    check_settings("postgres", settings, ROLE)
     admin = parse_identifier(settings["admin"])
     address = parse_host_port(settings["address"])
     return RoleSettings(

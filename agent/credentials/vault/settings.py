@@ -6,10 +6,11 @@ They are checked again, by the policy's own table: the journal is a file.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agent.credentials.settings import check_settings
 from agent.credentials.spec import Client, CredentialError
 from agent.model.secret import Secret
 from agent.policy.address import parse_url
-from agent.policy.declared import check_declared, items_of, source_of
+from agent.policy.declared import items_of, source_of
 from agent.policy.vault_words import VAULT
 
 
@@ -70,11 +71,7 @@ def read_settings(settings: Mapping[str, str]) -> VaultSettings:
     Raises:
         CredentialError: one is missing, unknown or wrong.
     """
-    try:
-        check_declared(settings, VAULT)
-    except ValueError as error:
-        text = f"a credential of provider vault: {error}"
-        raise CredentialError(text, nothing_made=True) from error
+    check_settings("vault", settings, VAULT)
     said = settings.get
     server = parse_url(settings["address"])
     return VaultSettings(
