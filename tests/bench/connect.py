@@ -1,8 +1,9 @@
 """`python -m tests.bench.connect`: what the kernel hooks add to socket() + connect().
 
 The same process, loopback address and listener, interleaved over rounds: with nothing of ours
-loaded (base), as a bystander beside an installed plane, and as a process of a run (redirected).
-Medians of rounds, and the ratio to the same round's base.
+loaded (base), beside one idle nft NAT rule, which turns the kernel's connection tracking on as any
+NAT of a host does (tracked), as a bystander beside an installed plane, and as a process of a run
+(redirected). Medians of rounds, and the ratio to the same round's base.
 """
 
 import argparse
@@ -89,12 +90,29 @@ def measured_us(cgroup: Path | None, plane: Plane | None, run_id: RunId | None) 
     return float(out)
 
 
+@contextlib.contextmanager
+def tracking() -> Iterator[None]:
+    """Keep one NAT rule that nothing matches: what a container engine has on a host."""
+    table = "ip lwbench_tracked"
+    chain = "type nat hook output priority -100;"
+    rule = "ip daddr 127.255.255.254 tcp dport 1 redirect"
+    subprocess.run(["nft", f"add table {table}"], check=True)
+    try:
+        subprocess.run(["nft", f"add chain {table} idle {{ {chain} }}"], check=True)
+        subprocess.run(["nft", f"add rule {table} idle {rule}"], check=True)
+        yield
+    finally:
+        subprocess.run(["nft", f"delete table {table}"], check=True)
+
+
 def rounds(count: int) -> dict[str, list[float]]:
     """Measure all three, interleaved."""
     tree = CgroupTree.find()
-    costs: dict[str, list[float]] = {"base": [], "bystander": [], "loop": []}
+    costs: dict[str, list[float]] = {name: [] for name in ("base", "tracked", "bystander", "loop")}
     for _ in range(count):
         costs["base"].append(measured_us(None, None, None))
+        with tracking():
+            costs["tracked"].append(measured_us(None, None, None))
         plane = Plane.open(CONFIG)
         try:
             tree.create("/lwbench/bystander")
