@@ -37,6 +37,7 @@ class Scrubber:
         self._known = (b"", b"")  # the complete data that came last: heads recur
         self._tolerant = tuple(re.compile(tolerant_pattern(secret)) for secret in secrets)
         self._starts = tuple(re.compile(tolerant_start(secret)) for secret in secrets)
+        re.purge()  # its cache of patterns would keep the secrets longer than their leases live
         escaped = ESCAPED_BYTES_MAX * TOLERANT_BYTES_MAX if secrets else 0
         self.tail_bytes_max = max([1, escaped, *map(len, self._literals)]) - 1
 
@@ -68,7 +69,10 @@ class Scrubber:
                 found = following
         if b"%" in data or b"\\" in data:
             for pattern in self._tolerant:
-                spans += [found.span() for found in pattern.finditer(data)]
+                escaped = pattern.search(data)
+                while escaped:  # the next may overlap it
+                    spans.append(escaped.span())
+                    escaped = pattern.search(data, escaped.start() + 1)
         return spans
 
     def tail(self, data: bytes) -> int:
@@ -105,6 +109,7 @@ class ScrubStream:
         """
         if self._held:
             data = self._held + data
+        hit = self._hit
         spans = self._spans(data)
         if last:
             self._held = b""
@@ -114,7 +119,8 @@ class ScrubStream:
             self._held = b""
             return data
         self._held = data[tail:]
-        self._hit = max([0, *(end - tail for start, end in spans if start < tail)])
+        # What is found again in the held bytes needs no memory; what began before them does.
+        self._hit = max([0, hit - tail, *(end - tail for start, end in spans if start < tail)])
         return _masked(data, spans)[:tail]
 
     def flush(self) -> bytes:

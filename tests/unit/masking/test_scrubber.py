@@ -1,13 +1,16 @@
 """The known-secret scrubber."""
 
 import base64
+import gc
 import html
 import json
+import re
 import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.masking.encodings import SECRET_BYTES_MAX, SECRET_BYTES_MIN, TOLERANT_BYTES_MAX
@@ -78,6 +81,7 @@ def test_every_form_is_removed_at_every_cut(form: str, piece: int) -> None:
 
 
 @given(secret=secrets, parts=st.lists(st.binary(max_size=50), max_size=6), piece=st.integers(1, 99))
+@example(secret=bytes(6), parts=[b"", b"\\"], piece=1)  # the hit's end is held for two pieces
 def test_pieces_do_not_matter(secret: bytes, parts: list[bytes], piece: int) -> None:
     """However a body is cut, what comes out is what complete data gives, of the same length."""
     scrubber = Scrubber([Secret(secret)])
@@ -238,3 +242,28 @@ def test_backslashes_are_found_in_every_form(secret: bytes) -> None:
         data = b"<" + form + b">"
         for piece in (1, 3, 1000):
             assert _stream(scrubber, data, piece) == b"<" + b"*" * len(form) + b">", name
+
+
+def test_no_pattern_of_a_secret_outlives_its_scrubber() -> None:
+    """The process has none of its patterns when the lease's scrubber is gone."""
+    before = _patterns()
+    scrubber = Scrubber([Secret(b"gho_outlives0nobody")])
+    assert _patterns() - before
+    del scrubber
+    assert not _patterns() - before
+
+
+def _patterns() -> set[bytes]:
+    found = (one.pattern for one in gc.get_objects() if isinstance(one, re.Pattern))
+    return {pattern for pattern in found if isinstance(pattern, bytes)}
+
+
+@pytest.mark.parametrize("escape", [quote, lambda text: json.dumps(text)[1:-1]])
+def test_copies_that_overlap_are_removed_in_every_form(escape: Callable[[str], str]) -> None:
+    """A secret that ends as it begins, and again from that end: nothing is left."""
+    secret = "/ab%c\\d/"
+    twice = escape(secret[:-1] + secret).encode()
+    assert twice != (secret[:-1] + secret).encode()
+    scrubber = Scrubber([Secret(secret.encode())])
+    for piece in (1, 2, 3, 1000):
+        assert _stream(scrubber, b"<" + twice + b">", piece) == b"<" + b"*" * len(twice) + b">"
