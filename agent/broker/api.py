@@ -1,6 +1,7 @@
 """What each control request does, and who may make it."""
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import PurePosixPath
 from typing import assert_never
 
 from agent import __version__
@@ -54,6 +55,7 @@ class Api:
     ) -> AsyncIterator[Reply]:
         """Yield the replies; a refusal is a reply."""
         try:
+            self._refuse_inside(connection.peer, request)
             match request:
                 case control.ListLoops() | control.ListLeases() | control.Revoke():
                     async for view in self._rows(connection.peer, request):
@@ -68,6 +70,19 @@ class Api:
         except (PeerGone, TimeoutError) as error:
             detail = f"a part of the daemon does not answer: {error}"
             yield Refused(Reason.INTERNAL, detail, "See the daemon's journal.")
+
+    def _refuse_inside(self, peer: Peer, request: Request) -> None:
+        """A run may look at what is, and change nothing: it would outlive or end what bounds it."""
+        if isinstance(request, control.GetStatus | control.ListLoops | control.ListLeases):
+            return
+        place = PurePosixPath(peer.initiator.unit)
+        for live in self._parts.loops.live.values():
+            if place.is_relative_to(live.run.cgroup_path):
+                raise RunRefused(
+                    Reason.POLICY_DENIED,
+                    f"this process belongs to run {live.run.run_id}: a run may change nothing",
+                    "Do it from outside of any run.",
+                )
 
     async def _one(self, connection: Connection, request: Request, fds: tuple[int, ...]) -> Reply:
         peer = connection.peer

@@ -4,11 +4,12 @@ import ctypes
 import errno
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from agent.kernel import abi
-from agent.kernel.cgroups import CgroupTree
+from agent.kernel.cgroups import CgroupTree, own_cgroup
 from agent.kernel.errors import RunRefused
 from agent.kernel.maps import Maps
 from agent.kernel.processes import NS_PER_TICK, read_stat, uids
@@ -60,6 +61,16 @@ def threads_of(pid: int) -> set[int]:
         return set()
 
 
+def _thread_fd(tid: int) -> int:
+    """Return a pidfd of a thread; before 6.9 of leaders only, EINVAL for others. Raises OSError."""
+    try:
+        return os.pidfd_open(tid, PIDFD_THREAD)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return os.pidfd_open(tid)
+
+
 def same_netns(pid: int) -> bool:
     """Return whether the process is in our network namespace; one that has gone is."""
     try:
@@ -80,13 +91,9 @@ class Tagger:
         if self.maps.tags is None:
             return self._set_in_procs(tid, tag)
         try:
-            fd = os.pidfd_open(tid, PIDFD_THREAD)
+            fd = _thread_fd(tid)
         except ProcessLookupError:
             return False
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            fd = os.pidfd_open(tid)  # before 6.9: leaders only, EINVAL for other threads
         try:
             self.maps.tags.put(ctypes.c_int(fd), abi.TagValue(tag=tag))
         except ProcessLookupError:
@@ -100,7 +107,7 @@ class Tagger:
         if self.maps.tags is None:
             return 0
         try:
-            fd = os.pidfd_open(tid, PIDFD_THREAD)
+            fd = _thread_fd(tid)
         except OSError:
             return 0
         try:
@@ -117,7 +124,7 @@ class Tagger:
             self._set_in_procs(tid, Tag(0))
             return
         try:
-            fd = os.pidfd_open(tid, PIDFD_THREAD)
+            fd = _thread_fd(tid)
         except OSError:
             return
         try:
@@ -202,6 +209,22 @@ def admit(tree: CgroupTree, maps: Maps, run: Run, pidfd: int) -> None:
         raise RunRefused(Reason.INTERNAL, f"moving pid {pid} failed: {error}") from error
     if not alive(pidfd):
         raise RunRefused(Reason.INTERNAL, "the process died while it was admitted")
+
+
+def run_around(maps: Maps, runs: Iterable[Run], pid: int) -> str:
+    """Return which run governs a process, by tag or cgroup, as text; "" for none, or it has gone.
+
+    A tag of a run that is over counts: whoever has it is still refused by the kernel.
+    """
+    tags = {tag for tid in threads_of(pid) if (tag := Tagger(maps).get(tid))}
+    try:
+        place = PurePosixPath(own_cgroup(pid))
+    except OSError:
+        return ""
+    for run in runs:
+        if run.tag in tags or place.is_relative_to(run.cgroup_path):
+            return f"run {run.run_id}"
+    return "a run that is over" if tags else ""
 
 
 def check_members(tree: CgroupTree, path: str) -> None:

@@ -139,6 +139,7 @@ class Plane:
     ) -> Run:
         """Make cgroup, tag and map entries. Raises RunRefused, ValueError (the id is no id)."""
         decode_ulid(run_id)  # it becomes a part of a path
+        self._refuse_governed(initiator.pid)
         path = str(PurePosixPath(self.config.slice_path) / f"run-{run_id}")
         if self._runs.by_id(run_id) is not None or self.tree.exists(path):
             raise RunRefused(Reason.INTERNAL, f"run {run_id} exists already")
@@ -225,11 +226,18 @@ class Plane:
             raise RunRefused(Reason.POLICY_DENIED, "a registered cgroup admits nobody by request")
         if self._runs.revoked(run):
             raise RunRefused(Reason.RUN_REVOKED, f"run {run_id} is revoked")
+        self._refuse_governed(admission.pid_of(pidfd))
         try:
             admission.admit(self.tree, self.maps, run, pidfd)
         except OSError as error:
             raise RunRefused(Reason.INTERNAL, f"admission failed: {error}") from error
         self._inhabited.add(run_id)
+
+    def _refuse_governed(self, pid: int) -> None:
+        """A process of a run starts no run and enters none: it would outlive or change its own."""
+        around = admission.run_around(self.maps, self._runs.all(), pid)
+        if around:
+            raise RunRefused(Reason.POLICY_DENIED, f"pid {pid} belongs to {around} already")
 
     def freeze(self, run_id: RunId) -> bool:
         """Set the REVOKED bit only: packets stop, sockets stay. False: it was set before.

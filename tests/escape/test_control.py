@@ -114,3 +114,21 @@ for number in range(1000):
     while len(os.listdir(f"/proc/{pid}/fd")) > before + 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(os.listdir(f"/proc/{pid}/fd")) <= before + 2
+
+
+def test_a_run_changes_nothing_by_the_control_socket(inside: Loop, host: Host) -> None:
+    """No run of another loop, no end of a sibling, no reload: root's run neither. It may look."""
+    ours = [one["run"] for one in json.loads(host.cli("loops", "--json").stdout)]
+    assert ours
+    code = SPEAK.replace("sys.argv[1]", repr(str(host.base / "run" / "control.sock")))
+    code += f"""
+for message in (('StartRun', 'job', [], ''), ('StartRun', 'job', [], 'nobody'),
+                ('RegisterLoop', 'job', {f"/{host.instance}/bystander"!r}), ('ReloadPolicy',),
+                ('Revoke', {ours[0]["run_id"]!r}), ('Unregister', {ours[0]["run_id"]!r})):
+    said = ask(opened(), *message)
+    print(b'Refused' in said and b'a run may change nothing' in said, end=' ')
+print(b'StatusView' in ask(opened(), 'GetStatus'))
+"""
+    assert inside.try_(code) == "True " * 6 + "True"
+    after = [one["run"] for one in json.loads(host.cli("loops", "--json").stdout)]
+    assert after == ours
