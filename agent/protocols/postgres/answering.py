@@ -11,6 +11,7 @@ from agent.protocols.postgres.frames import Fields, Malformed, report_fields, wi
 from agent.protocols.postgres.messages import message
 from agent.protocols.postgres.opened import Opened
 from agent.protocols.postgres.refusing import FAILING_PARSE_WIRE, FAILING_QUERY_WIRE, NOT_NORMAL
+from agent.protocols.postgres.settings import is_as_pinned
 from agent.protocols.postgres.step import (
     BIND,
     CALL,
@@ -321,7 +322,7 @@ class Answering(Walking):
         name, value = fields.text(), fields.text()
         fields.end()
         wanted = self._opened.pinned.get(name)
-        if wanted is not None and value != wanted:
+        if wanted is not None and not is_as_pinned(name, wanted, value):
             self._drop_message()
             text = f"the setting {name} changed, which is pinned for this session"
             self._fail(Refusal(Reason.POLICY_DENIED, text))

@@ -24,6 +24,8 @@ PINNED: Mapping[str, str] = {
     "backslash_quote": "safe_encoding",
 }
 READ_ONLY = "default_transaction_read_only"
+# what else a server tells of the same: it keeps this one spelling of UTF8 (check_client_encoding)
+_TOLD_TOO = {"client_encoding": "UNICODE"}
 # of the loop's choice; values are the server's to check
 _ALLOWED = frozenset(
     {
@@ -159,6 +161,11 @@ class Settings:
             self.application = value
         elif self._asked.setdefault(name, value) != value:
             raise Malformed("a setting twice, with different values")
+
+
+def is_as_pinned(name: str, wanted: str, told: str) -> bool:
+    """Whether what the server tells of a pinned setting is what it has to be."""
+    return told in {wanted, _TOLD_TOO.get(name)}
 
 
 def _refusal(name: str, why: str) -> Refusal:
