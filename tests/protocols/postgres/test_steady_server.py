@@ -50,8 +50,11 @@ SCRIPTS: dict[str, Script] = {
     "simple": [(query("SELECT 1"), 1), (query("SELECT 1; SELECT 2; bad"), 1), (query(""), 1)],
     "several at once": [(query("SELECT 1") + query("SELECT 2/0") + query("SELECT 3"), 3)],
     # the server keeps this spelling alone as it is, and tells it
-    "the encoding's old name": [(query("SET client_encoding TO 'UNICODE'"), 1)]
-    + [(query("SELECT U&'\\00e9'; SET client_encoding TO utf8"), 1), (query("SELECT 1"), 1)],
+    "the encoding's old name": [
+        (query("SET client_encoding TO 'UNICODE'"), 1),
+        (query("SELECT U&'\\00e9'; SET client_encoding TO utf8"), 1),
+        (query("SELECT 1"), 1),
+    ],
     "extended": [(whole("SELECT $1::text, $2::text", "a", None) + SYNC, 1)],
     "prepared": [
         (parse("SELECT $1::int + 1", "s") + describe("s", "S") + SYNC, 1),
