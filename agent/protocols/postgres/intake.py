@@ -7,7 +7,14 @@ from agent.protocols.postgres.limits import (
     HELD_BYTES_MAX,
     PASSWORD_MESSAGES_MAX,
 )
-from agent.protocols.postgres.startup import GssRequest, Packet, SslRequest, next_packet
+from agent.protocols.postgres.messages import TERMINATE
+from agent.protocols.postgres.startup import (
+    Goodbye,
+    GssRequest,
+    Packet,
+    SslRequest,
+    next_packet,
+)
 
 _PASSWORD = ord("p")
 
@@ -63,6 +70,8 @@ class Intake:
             if self._gss_asked:
                 raise Malformed("a request for GSSAPI encryption twice")
             self._gss_asked = True
+        elif isinstance(packet, SslRequest) and self._held == TERMINATE:
+            return Goodbye()
         elif isinstance(packet, SslRequest) and self._held:
             # they would pass for what came through TLS (CVE-2021-23214, CVE-2021-23222)
             raise Malformed("bytes in clear behind its request for TLS")

@@ -22,7 +22,13 @@ from agent.protocols.postgres.limits import OPENING_S, OPENING_TIMER
 from agent.protocols.postgres.opened import Opened as Opened
 from agent.protocols.postgres.reaching import Reaching, Wish
 from agent.protocols.postgres.settings import Settings, checked_database
-from agent.protocols.postgres.startup import CancelRequest, GssRequest, SslRequest, Startup
+from agent.protocols.postgres.startup import (
+    CancelRequest,
+    Goodbye,
+    GssRequest,
+    SslRequest,
+    Startup,
+)
 from agent.wire.commands import (
     AskStop,
     Command,
@@ -169,6 +175,8 @@ class Opening(Reaching):
                     self._out += (Send(DOWN, b"S"), StartTls(DOWN))
                 case GssRequest():
                     self._out.append(Send(DOWN, b"N"))
+                case Goodbye():
+                    self._leave(Reason.DOWNSTREAM_CLOSED)
                 case CancelRequest():
                     self._cancelling(packet)
                 case Startup():

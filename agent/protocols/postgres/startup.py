@@ -34,6 +34,11 @@ class GssRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Goodbye:
+    """Asks for TLS and says Terminate at once: a client that gave up while it connected."""
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequest:
     """Asks to cancel what another session does; the key is what that session was told."""
 
@@ -56,7 +61,7 @@ class Startup:
         return NEWEST_MINOR if self.minor >= NEWEST_MINOR else 0
 
 
-Packet = SslRequest | GssRequest | CancelRequest | Startup
+Packet = SslRequest | GssRequest | CancelRequest | Startup | Goodbye
 
 
 def next_packet(data: bytes) -> tuple[Packet, bytes] | None:

@@ -3,6 +3,7 @@
 import pytest
 
 from agent.model.reason import Reason
+from agent.protocols.postgres.messages import TERMINATE
 from agent.wire.commands import OpenUpstream, RequestLease
 from agent.wire.events import Data
 from agent.wire.side import Side
@@ -74,6 +75,19 @@ def test_bytes_between_the_request_and_tls() -> None:
     conductor.down(startup())
     conductor.check_ended()
     assert fatal(conductor)["C"] == "08P01"
+
+
+def test_a_goodbye_behind_the_request_for_tls() -> None:
+    """A driver that is told to end while it connects says so in clear: nothing is answered."""
+    conductor = begin()
+    conductor.down(b"\0\0\0\x08\x04\xd2\x16\x2f" + TERMINATE)
+    conductor.check_ended()
+    assert not conductor.to_loop
+    assert not conductor.denied
+    assert conductor.finished is Reason.DOWNSTREAM_CLOSED
+    more = begin()
+    more.down(b"\0\0\0\x08\x04\xd2\x16\x2f" + TERMINATE + b"X")
+    assert fatal(more)["C"] == "08P01"
 
 
 def test_a_name_of_another_target() -> None:
