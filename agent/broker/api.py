@@ -125,6 +125,7 @@ class Api:
         if connection.closed:
             self._parts.loops.finish(run.run_id, Reason.DOWNSTREAM_CLOSED)
         connection.runs_open.add(run.run_id)
+        connection.take_descriptors()  # the pidfd of AdmitRun, and before it nothing
         return control.RunOpened(run.run_id, run.loop, str(self._config.trust_dir))
 
     async def _admit(self, connection: Connection, run_id: RunId, fds: tuple[int, ...]) -> Reply:

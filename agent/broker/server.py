@@ -20,11 +20,13 @@ from agent.broker.control import (
 )
 from agent.broker.peer import Peer, peer_of
 from agent.model.reason import Reason
+from agent.runtime import closing
 
 # root is bounded by neither: users with many uids (subuid(5)) can't keep it out
 CONNECTIONS_MAX = 512
 CONNECTIONS_A_USER_MAX = 128
-FDS_MAX = 4
+FDS_MAX = 253  # SCM_MAX_FD of <net/scm.h>: what we leave out, the kernel closes in our name
+SO_PASSRIGHTS = 83  # asm-generic/socket.h, 6.16: 0 lets nobody send descriptors
 BACKLOG = 128
 
 logger = logging.getLogger(__name__)
@@ -53,10 +55,14 @@ class Connection:
         self.closed = True
         self._event_loop.remove_reader(self._sock.fileno())
         self._event_loop.remove_writer(self._sock.fileno())
-        self._sock.close()
+        self._server.let_go(self._sock)
         if self._drained is not None and not self._drained.done():
             self._drained.cancel()
         self._server.closed(self)
+
+    def take_descriptors(self) -> None:
+        """From now on the caller may send some."""
+        _pass_rights(self._sock, allowed=True)
 
     def _readable(self) -> None:
         if self._task is not None:
@@ -71,13 +77,17 @@ class Connection:
             frame, fds, flags = b"", [], 0
         taken = tuple(fds)
         if not frame or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            _close_all(taken)
+            self._server.close_all(taken)
             self.close()
+            return
+        if not all(map(closing.is_pidfd, taken)):
+            self._server.close_all(taken)
+            self._task = self._event_loop.create_task(self._send_last(_STRANGE))
             return
         try:
             request = decode_request(frame)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            _close_all(taken)
+            self._server.close_all(taken)
             self._task = self._event_loop.create_task(self._send_last(_MISFIT))
             return
         self._task = self._event_loop.create_task(self._serve(request, taken))
@@ -92,7 +102,7 @@ class Connection:
             logger.exception("a control request failed")
             await self._send_last(_BROKEN)
         finally:
-            _close_all(fds)
+            self._server.close_all(fds)
             self._task = None
 
     async def _send_last(self, reply: Reply) -> None:
@@ -137,6 +147,7 @@ class Server:
         self._sock = sock
         self._connections: set[Connection] = set()
         self._on_closed = on_closed
+        self._closer = closing.Closer()
         self.answer = answer
         sock.setblocking(False)
         asyncio.get_running_loop().add_reader(sock.fileno(), self._acceptable)
@@ -147,6 +158,17 @@ class Server:
         self._sock.close()
         for connection in tuple(self._connections):
             connection.close()
+
+    def close_all(self, fds: tuple[int, ...]) -> None:
+        """Close what callers sent, without waiting for them."""
+        for fd in fds:
+            self._closer.close(fd)
+
+    def let_go(self, sock: socket.socket) -> None:
+        """Close a caller's socket; what it has sent and we have not taken goes with it."""
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        self._closer.close(sock.detach())
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -162,14 +184,14 @@ class Server:
         try:
             peer = peer_of(sock)
         except OSError:
-            sock.close()
+            self.let_go(sock)
             return
         theirs = sum(each.peer.uid == peer.uid for each in self._connections)
         crowded = len(self._connections) >= CONNECTIONS_MAX or theirs >= CONNECTIONS_A_USER_MAX
         if crowded and not peer.is_root:
             with contextlib.suppress(OSError):
                 sock.send(encode(_CROWDED))
-            sock.close()
+            self.let_go(sock)
             return
         self._connections.add(Connection(sock, peer, self))
 
@@ -178,6 +200,9 @@ _MISFIT = Refused(
     Reason.PROTOCOL_ERROR,
     "the daemon does not understand this request: loopwarden and loopwardend differ in version",
     "Restart loopwarden.service after an upgrade.",
+)
+_STRANGE = Refused(
+    Reason.PROTOCOL_ERROR, "a descriptor that is no pidfd", "Send what AdmitRun takes."
 )
 _BROKEN = Refused(Reason.INTERNAL, "the daemon failed at this request", "See the daemon's journal.")
 _CROWDED = Refused(Reason.OVERLOADED, "too many control connections", "Try again later.")
@@ -201,6 +226,7 @@ def listen(path: str, mode: int, group: int) -> socket.socket:
         if group >= 0:
             os.chown(path, -1, group)
         os.chmod(path, mode)
+        _pass_rights(sock, allowed=False)  # callers' sockets have it from this one
         sock.listen(BACKLOG)
     except OSError:
         sock.close()
@@ -208,6 +234,6 @@ def listen(path: str, mode: int, group: int) -> socket.socket:
     return sock
 
 
-def _close_all(fds: tuple[int, ...]) -> None:
-    for fd in fds:
-        os.close(fd)
+def _pass_rights(sock: socket.socket, *, allowed: bool) -> None:
+    with contextlib.suppress(OSError):  # an older kernel: they are taken, and closed apart
+        sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, allowed)

@@ -104,9 +104,10 @@ def test_descriptors_that_nobody_asked_for_are_closed(host: Host) -> None:
     code = """
 fds = [os.open('/dev/null', os.O_RDONLY) for _ in range(200)]
 for number in range(1000):
-    sock = opened()
-    try: ask(sock, 'GetStatus', fds=fds[: 1 + number % 200])
-    except OSError: pass
+    try:
+        sock = opened()
+        ask(sock, 'GetStatus', fds=fds[: 1 + number % 200])
+    except OSError: pass  # 6.16: not sent at all; and the queue of callers may be full
     sock.close()
 """
     as_nobody(host, code)
@@ -132,3 +133,50 @@ print(b'StatusView' in ask(opened(), 'GetStatus'))
     assert inside.try_(code) == "True " * 6 + "True"
     after = [one["run"] for one in json.loads(host.cli("loops", "--json").stdout)]
     assert after == ours
+
+
+# A socket whose close(2) waits: nobody reads what it has sent. Who closes it last, waits.
+LINGERS = """
+import struct
+server = socket.create_server(('127.0.0.1', 0))
+lingering = socket.create_connection(server.getsockname()); kept = server.accept()[0]
+lingering.setblocking(False)
+try:
+    while True: lingering.send(bytes(65536))
+except BlockingIOError: pass
+lingering.setsockopt(1, 13, struct.pack('ii', 1, 60))
+"""
+ANSWERS = """
+import time
+lingering.close(); sock.close(); time.sleep(0.5)
+started = time.monotonic()
+print(b'StatusView' in ask(opened(), 'GetStatus'), time.monotonic() - started < 5)
+"""
+
+
+def test_a_descriptor_that_can_not_be_closed_hangs_nobody(host: Host) -> None:
+    """Who may start loops sends a lingering socket as a pidfd, and one more behind it, unread."""
+    code = """
+sock = opened(); said = ask(sock, 'StartRun', 'job', [], '')
+run_id = said[said.index(b'RunOpened') + 10:][:26].decode()
+rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [lingering.fileno()]))]
+for number in range(8): sock.sendmsg([pack(['AdmitRun', run_id])], rights)
+"""
+    assert as_nobody(host, LINGERS + code + ANSWERS) == "True True\n"
+
+
+def test_a_run_can_send_no_descriptor_that_hangs(inside: Loop, host: Host) -> None:
+    """The kernel refuses it (6.16), or it is closed where nobody waits for it."""
+    code = SPEAK.replace("sys.argv[1]", repr(str(host.base / "run" / "control.sock")))
+    code += (
+        LINGERS
+        + """
+sock = opened()
+rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [lingering.fileno()]))]
+for number in range(8):
+    try: sock.sendmsg([pack(['GetStatus'])], rights)
+    except PermissionError: lingering.setsockopt(1, 13, bytes(8))  # else we wait ourselves
+"""
+        + ANSWERS
+    )
+    assert inside.try_(code) == "True True"

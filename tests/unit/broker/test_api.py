@@ -111,10 +111,34 @@ def test_another_connection_can_not_admit(tmp_path: Path) -> None:
     async def main() -> None:
         async with host(tmp_path) as made:
             opened = await expect(made.caller().ask(c.StartRun("nightly", (), "")), c.RunOpened)
+            other = made.caller()  # which has one of its own: before, it may send no descriptor
+            await expect(other.ask(c.StartRun("nightly", (), "")), c.RunOpened)
             pidfd = os.pidfd_open(os.getpid())
-            refused = await made.caller().ask(c.AdmitRun(opened.run_id), pidfd)
+            refused = await other.ask(c.AdmitRun(opened.run_id), pidfd)
             os.close(pidfd)
             assert isinstance(refused, c.Refused)
+            assert not made.kernel.admitted
+
+    run_async(main())
+
+
+def test_what_is_no_pidfd_is_not_taken(tmp_path: Path) -> None:
+    """Refused, closed and hung up on, alone or beside one; kernel is not asked."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            for extra in (0, 1, 252):
+                caller = made.caller()
+                opened = await expect(caller.ask(c.StartRun("nightly", (), "")), c.RunOpened)
+                fds = [os.open("/dev/null", os.O_RDONLY)]
+                fds += [os.pidfd_open(os.getpid()) for _ in range(extra)]
+                refused = await caller.ask(c.AdmitRun(opened.run_id), *fds)
+                for fd in fds:
+                    os.close(fd)
+                assert isinstance(refused, c.Refused)
+                assert "pidfd" in refused.detail
+                with pytest.raises(ConnectionError):
+                    await caller.ask(c.GetStatus())
             assert not made.kernel.admitted
 
     run_async(main())
