@@ -196,24 +196,26 @@ class BpfObject:
 
 
 class RingReader:
-    """Reads ring buffers. fd is readable when there is something; samples come as bytes."""
+    """Reads a ring buffer. fd is readable while there is something; samples come as bytes.
 
-    def __init__(self, map_fds: tuple[int, ...]) -> None:
+    libbpf reads until nothing is left: at most `most` a time come here, or who writes as fast as
+    they are read would keep us for ever. What is left is there the next time.
+    """
+
+    def __init__(self, map_fd: int, most: int) -> None:
         self._samples: list[bytes] = []
+        self._most = most
         self._callback = _SAMPLE(self._take)  # must live as long as the reader
-        first, *rest = map_fds
-        ring = lib().ring_buffer__new(first, self._callback, None, None)
+        ring = lib().ring_buffer__new(map_fd, self._callback, None, None)
         self._ring = check_pointer(ring, "ring buffer")
-        for fd in rest:
-            check(lib().ring_buffer__add(self._ring, fd, self._callback, None), "ring buffer")
         self.fd: int = check(lib().ring_buffer__epoll_fd(self._ring), "ring buffer")
 
     def _take(self, _context: int | None, data: int, size: int) -> int:
         self._samples.append(c.string_at(data, size))
-        return 0
+        return -1 if len(self._samples) >= self._most else 0  # which ends the reading, behind it
 
     def read(self) -> list[bytes]:
-        """Return all samples there are, without blocking."""
+        """Return the samples there are, without blocking."""
         lib().ring_buffer__consume(self._ring)
         taken, self._samples = self._samples, []
         return taken

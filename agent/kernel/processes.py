@@ -44,23 +44,33 @@ def uids(pid: int) -> tuple[int, ...]:
     raise OSError(f"/proc/{pid}/status has no Uid")
 
 
+def _started(pid: int, start_ns: int) -> bool:
+    stat = read_stat(pid)
+    return stat is not None and stat.start_ticks == start_ns // NS_PER_TICK
+
+
+def _exe_from_proc(pid: int, start_ns: int) -> str:
+    """Return the program by /proc, "" if the process there is not certainly the one meant."""
+    try:
+        exe = str(Path(f"/proc/{pid}/exe").readlink()) if _started(pid, start_ns) else ""
+    except OSError:
+        return ""  # gone meanwhile, or a kernel thread
+    return exe if _started(pid, start_ns) else ""
+
+
 def _from_proc(pid: int, start_ns: int, uid: int, comm: str) -> Process:
     """Fill exe and argv from /proc if the process there started when this one did."""
-    exe, cut = "", False
+    exe = _exe_from_proc(pid, start_ns)
     argv: tuple[str, ...] = ()
-    base = Path(f"/proc/{pid}")
-    stat = read_stat(pid)
-    if stat is not None and stat.start_ticks == start_ns // NS_PER_TICK:
+    cut = False
+    if exe:
         try:
-            exe = str((base / "exe").readlink())
-            raw = (base / "cmdline").read_bytes()
+            raw = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
-            raw = b""  # gone meanwhile, or a kernel thread
-        again = read_stat(pid)
-        if again is not None and again.start_ticks == stat.start_ticks:
-            argv, cut = split_argv(raw[:CMDLINE_BYTES_MAX], len(raw))
-        else:
-            exe = ""
+            raw = b""
+        argv, cut = split_argv(raw[:CMDLINE_BYTES_MAX], len(raw))
+        if not _started(pid, start_ns):
+            exe, argv, cut = "", (), False
     return Process(pid, start_ns, uid, comm, exe, argv, cut)
 
 
@@ -122,5 +132,6 @@ def _from_record(record: abi.Proc, pid: int, start_ns: int, uid: int, comm: str)
     argv, cut = split_argv(bytes(record.argv[: record.argv_size]), record.argv_total)
     exe = record.exe.decode(errors="replace")
     if not exe.startswith("/"):
-        exe = _from_proc(pid, start_ns, uid, comm).exe or exe
+        # its memory is not read: who holds its lock would hold us up
+        exe = _exe_from_proc(pid, start_ns) or exe
     return Process(pid, start_ns, uid, comm, exe, argv, cut)

@@ -147,7 +147,7 @@ static __noinline int lw_event_fill(struct lw_event *e, __u32 type, __u32 cause,
 	return 0;
 }
 
-/* Count, tell when the ring has room, and return the hook's "no". */
+/* Count, leave a note where the ring has room, waking nobody, and return the hook's "no". */
 static __always_inline int lw_deny(__u32 cause, __u64 tag)
 {
 	struct lw_event *e;
@@ -159,7 +159,7 @@ static __always_inline int lw_deny(__u32 cause, __u64 tag)
 
 		lw_event_fill(e, LW_E_DENIED, cause, tag);
 		e->tgid = lw_tgid(task->group_leader);
-		bpf_ringbuf_submit(e, 0);
+		bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP); /* a run makes as many as it likes */
 	}
 	return 0;
 }
