@@ -5,11 +5,19 @@ import sys
 from pathlib import Path
 
 import msgspec
+from sqlalchemy.exc import DBAPIError
 
+from agent.cli import streams
 from agent.cli.collector_arguments import parser
 from agent.cli.collector_ask import ask
 from agent.cli.collector_kill import kill
-from agent.cli.collector_settings import SettingsError, read_file, serve_settings, state_dir
+from agent.cli.collector_settings import (
+    SettingsError,
+    parse_address,
+    read_file,
+    serve_settings,
+    state_dir,
+)
 from agent.cli.collector_text import out
 from agent.cli.collector_time import parse_span_s
 from agent.collector.authority import AuthorityError, give_to_owner, load_authority, open_authority
@@ -25,19 +33,27 @@ NAME_CHARACTERS_MAX = 255
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit code (see --help)."""
-    arguments = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    return streams.guarded("loopwarden-collector", lambda: _act(words), 3)
+
+
+def _act(words: list[str]) -> int:
+    arguments = parser().parse_args(words)
     try:
         return _run(arguments)
     except (NotFound, EnrollmentRefused, FileExistsError) as error:
         return _fail(error, 1)
     except (SettingsError, ValueError) as error:
         return _fail(error, 2)
-    except (StoreError, AuthorityError, OSError, RuntimeError) as error:
+    except (StoreError, AuthorityError, RuntimeError) as error:
         return _fail(error, 3)
+    except DBAPIError as error:
+        return _fail(StoreError(f"the store can't be used: {error.orig}"), 3)
 
 
 def _fail(error: Exception, code: int) -> int:
-    sys.stderr.write(f"loopwarden-collector: {error}\n")
+    text = streams.said(error) if isinstance(error, OSError) else str(error)
+    streams.complain("loopwarden-collector", text)
     return code
 
 
@@ -89,7 +105,8 @@ def _enroll(arguments: argparse.Namespace) -> int:
         given = sys.stdin.read()
     elif given.startswith("@"):
         given = Path(given[1:]).read_text(encoding="ascii")
-    enrolled = join(arguments.collector, given.strip(), arguments.out)
+    address = parse_address("--collector", arguments.collector)
+    enrolled = join(address, given.strip(), arguments.out)
     facts = {
         "host": enrolled.host_name,
         "host_id": enrolled.host_id,

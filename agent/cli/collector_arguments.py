@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from agent import __version__
 from agent.collector.statements import EFFECTS
 
 STATE_DIR = Path("/var/lib/loopwarden-collector")
@@ -24,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"loopwarden {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _serving(commands)
     _enrolling(commands)
@@ -84,7 +86,7 @@ def _asking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     show.add_argument("session", metavar="ID", help="an id, or a unique beginning or end of it")
     tail = _filters(_placed(actions.add_parser("tail", help="calls as they end")))
     tail.add_argument("-f", "--follow", action="store_true", help="go on until interrupted")
-    tail.add_argument("-n", "--lines", type=int, default=20, help="how many to begin with (20)")
+    tail.add_argument("-n", "--lines", type=_count, default=20, help="how many to begin with (20)")
     who = _placed(commands.add_parser("who", help="who had access to a target at a moment"))
     who.add_argument("--target", required=True)
     who.add_argument("--loop", metavar="NAME")
@@ -128,5 +130,27 @@ def _filters(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--by", metavar="WHO", help=BY)
     command.add_argument("--since", metavar="TIME", help="2h (ago), or ISO 8601")
     command.add_argument("--until", metavar="TIME")
-    command.add_argument("--limit", type=int, default=100, help="at most so many (100)")
+    command.add_argument("--limit", type=_some, default=100, help="at most so many (100)")
     return command
+
+
+def _count(text: str) -> int:
+    """Return a number that is not negative.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows")
+    return int(text)
+
+
+def _some(text: str) -> int:
+    """Return a number of 1 and more.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not (found := _count(text)):
+        raise argparse.ArgumentTypeError("at most none is no question")
+    return found

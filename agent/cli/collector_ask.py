@@ -170,7 +170,7 @@ def _filter(arguments: argparse.Namespace) -> query.Filter:
         by=arguments.by,
         since_ms=None if arguments.since is None else parse_moment_ms(arguments.since, now_ms),
         until_ms=None if arguments.until is None else parse_moment_ms(arguments.until, now_ms),
-        limit=max(1, arguments.limit),
+        limit=arguments.limit,
     )
 
 

@@ -7,8 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+from sqlalchemy import Engine
+
 from agent.cli.collector_settings import state_dir
 from agent.cli.collector_text import clean, json_line, out
+from agent.cli.streams import complain
 from agent.collector import kills
 from agent.collector.store import open_for_reading
 from agent.runtime import clock
@@ -23,6 +26,7 @@ _MEANING = {
     "failed": "its host could not do all of it",
     "unknown": "its host has no such live run or open lease",
 }
+_LEFT = "it was asked for, and goes on without this command"
 
 
 def kill(arguments: argparse.Namespace) -> int:
@@ -38,15 +42,11 @@ def kill(arguments: argparse.Namespace) -> int:
             host_id = kills.find_host(connection, arguments.name, arguments.host)
             by = os.environ.get("SUDO_USER") or getpass.getuser()
             kills.ask(connection, kill_id, host_id, arguments.name, by, clock.unix_ms())
-        state, detail = "asked", ""
-        until_s = time.monotonic() + WAIT_S
-        while state in {"asked", "cut"} and time.monotonic() < until_s:
-            time.sleep(LOOK_INTERVAL_S)
-            with engine.connect() as connection:
-                before, (state, detail) = state, kills.state_of(connection, kill_id)
-            if state == "cut" and before != "cut" and not arguments.json:
-                out(f"{arguments.name}: cut")
-                sys.stdout.flush()
+        try:
+            state, detail = _watch(engine, kill_id, arguments)
+        except KeyboardInterrupt:
+            complain("loopwarden-collector", f"{arguments.name}: {_LEFT}")
+            raise
     finally:
         engine.dispose()
     if arguments.json:
@@ -57,3 +57,17 @@ def kill(arguments: argparse.Namespace) -> int:
         if detail:
             out(clean(detail))
     return 0 if state == "confirmed" else 1
+
+
+def _watch(engine: Engine, kill_id: str, arguments: argparse.Namespace) -> tuple[str, str]:
+    """Return how far it came within WAIT_S, and the host's words."""
+    state, detail = "asked", ""
+    until_s = time.monotonic() + WAIT_S
+    while state in {"asked", "cut"} and time.monotonic() < until_s:
+        time.sleep(LOOK_INTERVAL_S)
+        with engine.connect() as connection:
+            before, (state, detail) = state, kills.state_of(connection, kill_id)
+        if state == "cut" and before != "cut" and not arguments.json:
+            out(f"{arguments.name}: cut")
+            sys.stdout.flush()
+    return state, detail

@@ -3,11 +3,15 @@
 import argparse
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from agent.cli.collector_arguments import CONFIG, ENROLL_LISTEN, LISTEN, STATE_DIR
+from agent.cli.streams import said
 from agent.collector.main import Settings
+
+PORT_MAX = 65_535
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,7 +21,7 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: str = LISTEN
     enroll_listen: str = ENROLL_LISTEN
     database: str = ""  # an SQLAlchemy URL; "" is SQLite in state_dir
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class SettingsError(Exception):
@@ -35,7 +39,9 @@ def read_file(arguments: argparse.Namespace) -> File:
         return File()
     try:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), File)
-    except (OSError, ValueError) as error:  # decoding, TOML and validation are ValueErrors
+    except OSError as error:
+        raise SettingsError(said(error)) from error
+    except ValueError as error:  # decoding, TOML and validation
         raise SettingsError(f"{path}: {error}") from error
 
 
@@ -45,11 +51,28 @@ def state_dir(arguments: argparse.Namespace) -> Path:
 
 
 def serve_settings(arguments: argparse.Namespace) -> Settings:
-    """Return what `serve` needs."""
+    """Return what `serve` needs.
+
+    Raises:
+        SettingsError: see read_file; or an address is none.
+    """
     file = read_file(arguments)
     return Settings(
         arguments.state_dir or Path(file.state_dir),
-        arguments.listen or file.listen,
-        arguments.enroll_listen or file.enroll_listen,
+        parse_address("listen", arguments.listen or file.listen),
+        parse_address("enroll-listen", arguments.enroll_listen or file.enroll_listen),
         file.database,
     )
+
+
+def parse_address(what: str, text: str) -> str:
+    """Return HOST:PORT as it is; gRPC itself takes a port of 99999 for another one.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    host, colon, port = text.rpartition(":")
+    good = bool(host and colon) and port.isascii() and port.isdecimal() and len(port) <= 5
+    if not good or int(port) > PORT_MAX:
+        raise SettingsError(f"{what}: {text!r} is not HOST:PORT, such as {LISTEN}")
+    return text

@@ -1,12 +1,11 @@
 """The `loopwarden` command: argument parsing and dispatch; each command has its own module."""
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
 from agent import __version__
-from agent.cli import leases, oidc, policy, registry, run, status
+from agent.cli import leases, oidc, policy, registry, run, status, streams
 from agent.cli.client import DaemonTrouble
 from agent.cli.launch import EXIT_DAEMON
 from agent.config.daemon import DEFAULT_PATH, ConfigError, Daemon, load
@@ -23,27 +22,32 @@ exit status:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    arguments = _parse(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    return streams.guarded("loopwarden", lambda: _run(words), EXIT_DAEMON)
+
+
+def _run(words: list[str]) -> int:
+    arguments = _parse(words)
     try:
-        config = _config(arguments)
-        code: int = arguments.act(arguments, config)
+        code: int = arguments.act(arguments, _config(arguments))
     except (DaemonTrouble, ConfigError) as error:
-        sys.stderr.write(f"loopwarden: {error}\n")
-        return EXIT_DAEMON
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left
+        streams.complain("loopwarden", str(error))
         return EXIT_DAEMON
     return code
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    """Parse up to the first `--`; what is behind it is the command's, untouched."""
+    """Parse; of `run`, up to the first `--`: what is behind it is the command's, untouched."""
     split = argv.index("--") if "--" in argv else len(argv)
-    arguments = _parser().parse_args(argv[:split])
-    if "command" in arguments:
-        arguments.command += argv[split + 1 :]
+    parser = _parser()
+    arguments, unknown = parser.parse_known_args(argv[:split])
+    of_run = "command" in arguments
+    if not of_run:
+        return parser.parse_args(argv)
+    if unknown:
+        hint = "" if split < len(argv) else " (the command and its options stand behind --)"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    arguments.command += argv[split + 1 :]
     return arguments
 
 

@@ -116,8 +116,10 @@ def load_signing_key(ca_path: Path) -> ec.EllipticCurvePublicKey:
     """
     try:
         return signing_key(ca_path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise AuthorityError(f"no CA certificate in {ca_path}: {error}") from error
+    except OSError as error:
+        raise AuthorityError(f"no CA certificate in {ca_path}: {error.strerror}") from error
+    except ValueError as error:
+        raise AuthorityError(f"no CA certificate in {ca_path}: it is no PEM of one") from error
 
 
 def server_pair(state_dir: Path) -> tuple[bytes, bytes]:

@@ -141,6 +141,8 @@ class _Reader:
         """Every target exists, and no two targets of a loop are one host and port."""
         endpoints: dict[tuple[str, int], TargetName] = {}
         for place, rule in zip(self._rule_places[loop.name], loop.rules, strict=True):
+            if not rule.target:
+                continue  # none could be read, which is a problem of its own
             target = self._targets.get(rule.target)
             if target is None:
                 self.problems.add(place, _no_target(rule.target, self._targets))

@@ -11,7 +11,7 @@ from agent.cli.collector import main
 from agent.cli.collector_text import Cell, Paint, clean, duration, size, table
 from agent.cli.collector_time import parse_moment_ms, parse_span_s
 from agent.collector import ingest, schema
-from agent.collector.store import open_for_reading
+from agent.collector.store import FILE_NAME, open_for_reading
 from tests.unit.collector.chains import NOW_MS, Chain, authority, store
 from tests.unit.reporter.events import (
     denied,
@@ -138,6 +138,52 @@ def test_a_wrong_settings_file_is_wrong_use(tmp_path: Path, capsys: Capture) -> 
     path.write_text('listten = "x"\n')
     assert main(["hosts", "--config", str(path)]) == 2
     assert "listten" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "address", ["foo", ":7443", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1", "h:٣"]
+)
+def test_an_address_is_a_host_and_a_port(tmp_path: Path, capsys: Capture, address: str) -> None:
+    """gRPC would take 99999 for another port, and bind it."""
+    for words in (["serve", "--listen", address], ["serve", "--enroll-listen", address]):
+        assert main([*words, "--state-dir", str(tmp_path)]) == 2
+        assert "is not HOST:PORT" in capsys.readouterr().err
+    enroll = ["enroll", "--token", "x", "--out", str(tmp_path), "--collector", address]
+    assert main(enroll) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_rows_are_numbers(state: Path, capsys: Capture) -> None:
+    """0 lines to begin with is a wish, --limit 0 or -5 is none."""
+    for words in (("--limit", "-5"), ("--limit", "0"), ("--limit", "x"), ("--limit", "9" * 19)):
+        with pytest.raises(SystemExit) as ended:
+            main(["sessions", "list", *words, "--state-dir", str(state)])
+        assert ended.value.code == 2
+    assert ask(state, capsys, "sessions", "tail", "-n", "0") == ""
+    assert ask(state, capsys, "sessions", "list", "--limit", "9" * 18)
+
+
+def test_a_damaged_store_is_one_line(state: Path, capsys: Capture) -> None:
+    """Not a traceback."""
+    (state / FILE_NAME).write_bytes(b"not a database" * 100)
+    for words in (["hosts"], ["verify"], ["kill", "x"]):
+        assert main([*words, "--state-dir", str(state)]) == 3
+        err = capsys.readouterr().err
+        assert err.startswith("loopwarden-collector: the store can't be used: ")
+        assert err.count("\n") == 1
+
+
+def test_errors_name_the_file_once(state: Path, capsys: Capture) -> None:
+    """And no number of Python's."""
+    passwd = "/etc/passwd"
+    for words, code, said in (
+        (["verify", "--ca", "/x"], 3, "no CA certificate in /x: No such file or directory"),
+        (["verify", "--ca", passwd], 3, f"no CA certificate in {passwd}: it is no PEM of one"),
+        (["hosts", "--config", "/x"], 2, "/x: No such file or directory"),
+    ):
+        where = [] if "--config" in words else ["--state-dir", str(state)]
+        assert main([*words, *where]) == code
+        assert capsys.readouterr().err == f"loopwarden-collector: {said}\n"
 
 
 def test_text_of_hosts_cannot_steer_a_terminal() -> None:

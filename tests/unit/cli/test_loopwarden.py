@@ -119,3 +119,24 @@ def test_exit_codes_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
         loopwarden(["--help"])
     text = capsys.readouterr().out
     assert all(code in text for code in ("125", "126", "127"))
+
+
+def test_a_command_without_its_dashes_is_told_where_it_stands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its own options are no options of `run`."""
+    with pytest.raises(SystemExit) as ended:
+        loopwarden(["run", "--loop", "job", "curl", "-s", "https://a.example"])
+    assert ended.value.code == 2
+    assert "-s https://a.example (the command and its options stand behind --)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_words_behind_dashes_are_not_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only `run` has a command there; elsewhere they are words that begin with a dash."""
+    for words in (["status", "--", "foo"], ["leases", "--", "--json"]):
+        with pytest.raises(SystemExit) as ended:
+            loopwarden(words)
+        assert ended.value.code == 2
+        assert "unrecognized arguments" in capsys.readouterr().err

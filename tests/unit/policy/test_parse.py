@@ -241,3 +241,12 @@ def _is_policy_or_error(text: str) -> bool:
         return isinstance(parse(text), Policy)
     except PolicyError as error:
         return bool(error.problems)
+
+
+@pytest.mark.parametrize("rule", ["{hold: {}}", "{allow: {}}", "{target: [], allow: {}}"])
+def test_a_rule_without_a_target_is_one_problem(rule: str) -> None:
+    """Nothing is said of a target whose name is empty, which nobody wrote."""
+    targets = "targets: {api: {protocol: http, address: 'https://a.example'}}\n"
+    found = problems(f"{targets}loops: {{j: {{rules: [{rule}]}}}}\n")
+    assert "\n" not in found
+    assert "''" not in found
