@@ -75,6 +75,12 @@ class Api:
         """A run may look at what is, and change nothing: it would outlive or end what bounds it."""
         if isinstance(request, control.GetStatus | control.ListLoops | control.ListLeases):
             return
+        if not peer.initiator.unit:  # it ended before it was looked at: it may have been anybody's
+            raise RunRefused(
+                Reason.POLICY_DENIED,
+                "the process that connected is gone, or /proc hides it: it may be of a run",
+                "Ask from the process that connects, while it lives.",
+            )
         place = PurePosixPath(peer.initiator.unit)
         for live in self._parts.loops.live.values():
             if place.is_relative_to(live.run.cgroup_path):
@@ -153,14 +159,14 @@ class Api:
             await task
         return Accepted(f"{live.run.cgroup_path} is no run any more")
 
-    def _find(self, peer: Peer, text: str) -> LiveRun:
+    def _find(self, peer: Peer, text: str, what: str = "run") -> LiveRun:
         """Return the caller's run of this id or cgroup path; root finds all."""
         path = "/" + text.strip("/")
         for live in self._parts.loops.live.values():
             if (live.run.run_id == text or live.run.cgroup_path == path) and _may_see(peer, live):
                 return live
         raise RunRefused(
-            Reason.RUN_UNKNOWN, f"no live run {text[:200]!r} of yours", "See `loopwarden loops`."
+            Reason.RUN_UNKNOWN, f"no live {what} {text[:200]!r} of yours", "See `loopwarden loops`."
         )
 
     async def _rows(
@@ -177,9 +183,16 @@ class Api:
             case control.Revoke(text, rotate):
                 lease = lease_views.find(leases, peer, text)
                 if lease is not None:
-                    done = lease_views.revoke_lease(leases, lease.lease_id, rotate=rotate)
+                    done = lease_views.revoke_lease(leases, lease, rotate=rotate)
                 else:
-                    done = lease_views.revoke_run(loops, leases, self._find(peer, text).run.run_id)
+                    run_id = self._find(peer, text, "run or lease").run.run_id
+                    if rotate:
+                        raise RunRefused(
+                            Reason.METHOD_REFUSED,
+                            f"{run_id} is a run: one lease is rotated, a run is not",
+                            f"`loopwarden leases --run {run_id}` lists its leases.",
+                        )
+                    done = lease_views.revoke_run(loops, leases, run_id)
                 async for step in done:
                     yield step
 

@@ -23,16 +23,19 @@ async def kill(loops: Loops, leases: Leases, kill_id: str, name: str) -> AsyncIt
     """End a run or a lease; yield "cut" at once, then how it ended."""
     lease = leases.find(name)
     if lease is not None:
-        steps = lease_views.revoke_lease(leases, lease.lease_id, rotate=False)
+        steps = lease_views.revoke_lease(leases, lease, rotate=False)
     elif RunId(name) in loops.live:
         steps = lease_views.revoke_run(loops, leases, RunId(name))
     else:
         yield KillTold(kill_id, "unknown", "no live run or lease of this id")
         return
     views: list[LeaseView] = []
+    over = lease is not None and lease.state in OVER
+    said = ""
     try:
         async for step in steps:
             if isinstance(step, Accepted):
+                said = f"{step.detail}; " if over else ""
                 yield KillTold(kill_id, "cut", step.detail)
             else:
                 views.append(step)
@@ -40,6 +43,8 @@ async def kill(loops: Loops, leases: Leases, kill_id: str, name: str) -> AsyncIt
         yield KillTold(kill_id, "failed", str(error)[:DETAIL_CHARACTERS_MAX])
         return
     confirmed = all(view.state in _OVER for view in views)
-    detail = ", ".join(f"lease {view.lease_id} ({view.target}): {view.state}" for view in views)
+    detail = said + ", ".join(
+        f"lease {view.lease_id} ({view.target}): {view.state}" for view in views
+    )
     state = "confirmed" if confirmed else "unconfirmed"
     yield KillTold(kill_id, state, detail[:DETAIL_CHARACTERS_MAX])

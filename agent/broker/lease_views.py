@@ -9,6 +9,7 @@ from agent.broker.leases import Leases
 from agent.broker.loops import Loops
 from agent.broker.peer import Peer
 from agent.model.ids import LeaseId, RunId
+from agent.model.lease import OVER
 from agent.model.reason import Reason
 
 CONFIRM_S = 10.0  # how long revoke waits for providers before it says how far it came
@@ -54,15 +55,27 @@ def find(leases: Leases, peer: Peer, text: str) -> Row | None:
 
 
 async def revoke_lease(
-    leases: Leases, lease_id: LeaseId, *, rotate: bool
+    leases: Leases, row: Row, *, rotate: bool
 ) -> AsyncIterator[Accepted | LeaseView]:
-    """Cut and revoke one lease; yield what was done, then how far it came."""
-    leases.revoke(lease_id, rotate=rotate)
-    more = "" if rotate else "; its run gets no other for this target"
-    yield Accepted(f"lease {lease_id} is taken away{more}")
-    await leases.over((lease_id,), CONFIRM_S)
-    for view_ in _views(leases, (lease_id,)):
+    """Cut and revoke one lease; yield what was done, then how far it came.
+
+    One that is over is only told of: its run may have taken another since, which was not named.
+    """
+    yield Accepted(_begin(leases, row, rotate=rotate))
+    await leases.over((row.lease_id,), CONFIRM_S)
+    for view_ in _views(leases, (row.lease_id,)):
         yield view_
+
+
+def _begin(leases: Leases, row: Row, *, rotate: bool) -> str:
+    if row.state in OVER:
+        text = f"lease {row.lease_id} is over already ({row.state}), and nothing was taken away"
+        if row.withdrawn:
+            return text
+        return f"{text}: `loopwarden leases --run {row.run_id}` shows what its run has now"
+    leases.revoke(row.lease_id, rotate=rotate)
+    more = "" if rotate else "; its run gets no other for this target"
+    return f"lease {row.lease_id} is taken away{more}"
 
 
 async def revoke_run(

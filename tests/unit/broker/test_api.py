@@ -20,7 +20,7 @@ from agent.broker.loops import PATH_BYTES_MAX
 from agent.ipc import messages as m
 from agent.model.flow import Tier
 from agent.model.reason import Reason
-from tests.unit.broker.harness import Host, expect, host, run_async
+from tests.unit.broker.harness import Caller, Host, expect, host, run_async
 
 NOBODY = pwd.getpwnam("nobody").pw_uid
 
@@ -357,6 +357,62 @@ def test_a_request_that_is_too_much_is_answered(tmp_path: Path) -> None:
             refused = await caller.ask(c.RegisterLoop("nightly", longest + "x"))
             assert isinstance(refused, c.Refused)
             assert refused.reason is Reason.LIMIT_EXCEEDED
+
+    run_async(main())
+
+
+def _of_the_dead(path: Path) -> Caller:
+    """Return a connection whose process is gone, and reaped, before anybody accepts it."""
+    mine, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.connect(str(path))
+        socket.send_fds(theirs, [b"x"], [sock.fileno()])
+        os._exit(0)
+    os.waitpid(pid, 0)
+    _, [fd], _, _ = socket.recv_fds(mine, 1, 1)
+    mine.close()
+    theirs.close()
+    caller = Caller.__new__(Caller)
+    caller.sock = socket.socket(fileno=fd)
+    caller.sock.setblocking(False)
+    return caller
+
+
+def test_who_can_not_be_placed_changes_nothing(tmp_path: Path) -> None:
+    """A run's process that connects, hands the socket on and ends could be told from nobody's."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            opened = await expect(made.caller().ask(c.StartRun("nightly", (), "")), c.RunOpened)
+            for request in (c.StartRun("nightly", (), ""), c.Revoke(opened.run_id, False)):
+                caller = _of_the_dead(made.config.control_socket)
+                refused = await expect(caller.ask(request), c.Refused)
+                assert refused.reason is Reason.POLICY_DENIED
+                assert "the process that connected is gone" in refused.detail
+                caller.close()
+            assert list(made.kernel.runs) == [opened.run_id]
+            caller = _of_the_dead(made.config.control_socket)
+            await expect(caller.ask(c.GetStatus()), c.StatusView)
+            caller.close()
+
+    run_async(main())
+
+
+def test_a_run_is_not_rotated(tmp_path: Path) -> None:
+    """Whoever means to rotate its leases must not end it."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            caller = made.caller()
+            opened = await expect(caller.ask(c.StartRun("nightly", (), "")), c.RunOpened)
+            refused = await expect(made.caller().ask(c.Revoke(opened.run_id, True)), c.Refused)
+            assert "one lease is rotated, a run is not" in refused.detail
+            assert made.broker.parts.loops.live[opened.run_id].ended_because is Reason.RUN_ENDED
+            assert not made.kernel.killed
+
+    run_async(main())
 
 
 def test_a_failure_of_ours_is_answered_and_hung_up(

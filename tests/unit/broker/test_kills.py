@@ -72,6 +72,29 @@ def test_a_lease_is_killed_from_afar(tmp_path: Path) -> None:
     run_async(main())
 
 
+def test_a_lease_that_is_over_is_told_as_such(tmp_path: Path) -> None:
+    """Not as taken away: its run may have another by now, which nobody named, and may go on."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            _, taken, again = await _leased(made)
+            made.broker.parts.leases.revoke(taken.lease_id, rotate=True)
+            await made.broker.parts.leases.settled()
+            other = await made.worker.ask(again)
+            assert isinstance(other, m.LeaseTaken)
+            assert other.lease_id != taken.lease_id
+            words = await _words(made, taken.lease_id)
+            assert [state for state, _ in words] == ["cut", "confirmed"]
+            for _, detail in words:
+                assert "is over already (forgotten), and nothing was taken away" in detail
+            await _words(made, other.lease_id)
+            assert isinstance(await made.worker.ask(again), m.Failed)
+            words = await _words(made, other.lease_id)
+            assert "its run gets no other" not in words[0][1]
+
+    run_async(main())
+
+
 def test_what_is_not_here_is_unknown_and_what_fails_is_told(tmp_path: Path) -> None:
     """An id of nothing, of any length; a kernel that refuses."""
 
