@@ -254,7 +254,9 @@ def _sync_directory(path: Path) -> None:
 
 
 def _line(row: Row) -> bytes:
-    body = json.dumps(asdict(row), separators=(",", ":")).encode()
+    # letters as they are: escaped, a backend's names could take six times what they count
+    text = json.dumps(asdict(row), separators=(",", ":"), ensure_ascii=False)
+    body = text.encode("utf-8", "surrogatepass")
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 

@@ -65,8 +65,12 @@ class CallFailed(Exception):
 
 def one_line(text: str) -> str:
     """Return a provider's text as one bounded line that a terminal can show."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(shown.split())[:ERROR_CHARACTERS_MAX]
+    return " ".join(printable(text).split())[:ERROR_CHARACTERS_MAX]
+
+
+def printable(text: str) -> str:
+    """Return a backend's text with a space for each letter that no text or terminal can show."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def wanted_of(row: Row) -> Wanted:
@@ -126,7 +130,7 @@ class Calls:
         problem = _nonsense(issued, Shape(row.shape), now_ms)
         if problem:
             raise CallFailed(f"the provider's answer is refused: {problem}")
-        return issued
+        return replace(issued, provider_id=printable(issued.provider_id))
 
     async def renew(self, row: Row) -> Renewed:
         """Return until when it lasts now.

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from agent.broker import journal as module
-from agent.broker.journal import Journal, JournalDead, Row, RowTooLong
+from agent.broker.journal import (
+    ERROR_CHARACTERS_MAX,
+    LINE_BYTES_MAX,
+    Journal,
+    JournalDead,
+    Row,
+    RowTooLong,
+)
+from agent.credentials.spec import HANDLE_CHARACTERS_MAX, PROVIDER_ID_CHARACTERS_MAX
 from agent.model.ids import LeaseId, LoopName, RunId, TargetName
 from agent.model.lease import LeaseState
 
@@ -226,6 +234,27 @@ def test_a_row_fits_its_line(tmp_path: Path) -> None:
     again.close()
     assert list(again.rows) == ["lease-0"]
     assert not again.bad_lines
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "\U0001f600", "\x01", "\ud800", '"'])
+def test_a_row_that_began_is_read_back_whatever_its_backend_said(
+    tmp_path: Path, letter: str
+) -> None:
+    """All that comes after the intent, as long as it may be and of any letters, fits the line."""
+    journal = Journal(tmp_path / "j")
+    room = LINE_BYTES_MAX // 2 - len(module._line(_row())) - len(',["key",""]')
+    journal.begin(replace(_row(), settings=(("file", "/etc/x"), ("key", "s" * room))))
+    said = {
+        "handle": letter * HANDLE_CHARACTERS_MAX,
+        "provider_id": letter * PROVIDER_ID_CHARACTERS_MAX,
+        "error": letter * ERROR_CHARACTERS_MAX,
+    }
+    _moved(journal, [S.ISSUED, S.ACTIVE], **said)
+    journal.close()
+    again = Journal(tmp_path / "j")
+    again.close()
+    assert again.bad_lines == 0
+    assert again.rows[LeaseId("lease-0")].handle == said["handle"]
 
 
 def test_a_large_journal_is_not_rewritten_for_each_line(

@@ -1,13 +1,16 @@
 """Calls of providers: whatever comes back is bounded and checked."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.broker import lease_calls
+from agent.broker.control import encode
 from agent.broker.journal import ERROR_CHARACTERS_MAX
 from agent.broker.lease_calls import CallFailed, one_line
+from agent.broker.lease_views import view
 from agent.broker.leases import LeaseFailed
 from agent.credentials.spec import CredentialError, Issued, ProviderSpec
 from agent.model.credential import Basic, Bearer, Shape
@@ -60,6 +63,24 @@ def test_nonsense_is_refused(
             await world.take()
         await world.leases.settled()
         assert len(world.leases) == 0
+
+    run_async(main())
+
+
+def test_a_name_that_is_no_text_is_one_that_can_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON can say half a letter; `loopwarden leases` could tell of no lease at all with it."""
+
+    async def main() -> None:
+        world = World(tmp_path, monkeypatch)
+        answer = replace(GOOD, provider_id="a\ud800\x1b[2Jé")
+        spec = ProviderSpec("scripted", frozenset(Shape), (), lambda: Saying(answer))  # type: ignore[arg-type,return-value]
+        monkeypatch.setattr(lease_calls, "providers", lambda: {"scripted": spec})
+        lease = await world.take()
+        [row] = world.leases.rows(lease.run_id)
+        assert row.provider_id == "a  [2Jé"
+        assert encode(view(world.leases, row))
 
     run_async(main())
 
