@@ -1,25 +1,20 @@
 """Removes leased secrets from what goes to the loop (R15). It never changes a length.
 
-`Scrubber` is compiled once a lease; `scrub` takes complete data, `ScrubStream` takes a body in
-pieces and holds back only an end that may be the beginning of a secret, so that an event stream
-is not delayed. Both return the very bytes they were given when there is nothing to remove.
+A `Scrubber` searches by what was compiled once for each secret; `scrub` takes complete data, and
+`ScrubStream` a body in pieces: it holds back only an end that may be the beginning of a secret, so
+that an event stream is not delayed. Both return the very bytes they were given when there is
+nothing to remove.
 """
 
-import re
 from collections.abc import Sequence
 
-from agent.masking.encodings import (
-    ESCAPED_BYTES_MAX,
-    TOLERANT_BYTES_MAX,
-    literals,
-    tolerant_pattern,
-    tolerant_start,
-)
+from agent.masking.escapes import cut_escape, is_thorough
+from agent.masking.forms import forms_of
+from agent.masking.near import Plain, is_broken, is_escaped
 from agent.model.secret import Secret
 
 MASK = b"*"
 KNOWN_BYTES_MAX = 2 * 1024  # complete data up to this is not searched again when it comes again
-_CUT_ESCAPE = re.compile(rb"(?:%[0-9A-Fa-f]?|\\(?:u0{0,2}|u00[0-9A-Fa-f])?)\Z")
 
 
 class Scrubber:
@@ -29,17 +24,27 @@ class Scrubber:
         ValueError: a secret is too short or too long (agent.masking.encodings has the numbers).
     """
 
-    __slots__ = ("_known", "_literals", "_starts", "_tolerant", "tail_bytes_max")
+    __slots__ = (
+        "_forms",
+        "_known",
+        "_literals",
+        "_near",
+        "_near_bytes_max",
+        "_subtle",
+        "_wide",
+        "tail_bytes_max",
+    )
 
     def __init__(self, secrets: Sequence[Secret]) -> None:
-        forms = [form for secret in secrets for form in literals(secret)]
-        self._literals = tuple(dict.fromkeys(forms))
+        self._forms = tuple(forms_of(secret) for secret in secrets)
+        found = [form for forms in self._forms for form in forms.literals]
+        self._literals = tuple(dict.fromkeys(found))
+        self._wide = tuple(forms.wide for forms in self._forms)
+        self._near = tuple(near for forms in self._forms for near in forms.near)
+        self._subtle = any(forms.subtle for forms in self._forms)
+        self._near_bytes_max = max([1, *(near.window_bytes for near in self._near)])
         self._known = (b"", b"")  # the complete data that came last: heads recur
-        self._tolerant = tuple(re.compile(tolerant_pattern(secret)) for secret in secrets)
-        self._starts = tuple(re.compile(tolerant_start(secret)) for secret in secrets)
-        re.purge()  # its cache of patterns would keep the secrets longer than their leases live
-        escaped = ESCAPED_BYTES_MAX * TOLERANT_BYTES_MAX if secrets else 0
-        self.tail_bytes_max = max([1, escaped, *map(len, self._literals)]) - 1
+        self.tail_bytes_max = max([1, *(forms.hidden_bytes_max for forms in self._forms)]) - 1
 
     def scrub(self, data: bytes) -> bytes:
         """Return complete data without the secrets: each byte of a form becomes MASK."""
@@ -59,21 +64,24 @@ class Scrubber:
         """Return where forms are, from and to; they may overlap."""
         spans: list[tuple[int, int]] = []
         for form in self._literals:
-            size = len(form)
-            start = found = data.find(form)
-            while found >= 0:
-                following = data.find(form, found + 1)
-                if not found < following <= found + size:  # else they make one span
-                    spans.append((start, found + size))
-                    start = following
-                found = following
-        if b"%" in data or b"\\" in data:
-            for pattern in self._tolerant:
-                escaped = pattern.search(data)
-                while escaped:  # the next may overlap it
-                    spans.append(escaped.span())
-                    escaped = pattern.search(data, escaped.start() + 1)
+            _find(data, form, spans)
+        if b"\0" in data:
+            for form in self._wide:
+                _find(data, form, spans)
+        broken = is_broken(data)
+        if broken or is_escaped(data):
+            for near in self._near:
+                spans += near.spans(data, broken=broken)
+            if self._subtle or is_thorough(data):
+                self._find_escaped(data, spans)
         return spans
+
+    def _find_escaped(self, data: bytes, spans: list[tuple[int, int]]) -> None:
+        for forms in self._forms:
+            escaped = forms.tolerant.search(data)
+            while escaped:  # the next may overlap it
+                spans.append(escaped.span())
+                escaped = forms.tolerant.search(data, escaped.start() + 1)
 
     def tail(self, data: bytes) -> int:
         """Return where the data's end begins that may be the start of a secret."""
@@ -82,14 +90,24 @@ class Scrubber:
         keep = len(tail)
         for form in self._literals:
             keep = min(keep, _overlap(tail, form))
-        if b"%" in tail or b"\\" in tail:
-            cut = _CUT_ESCAPE.search(tail)
-            whole = tail[: cut.start()] if cut else tail
-            keep = min(keep, len(whole))
-            for pattern in self._starts:
-                found = pattern.search(whole)
-                keep = min(keep, found.start() if found else keep)
+        if b"\0" in tail:
+            for form in self._wide:
+                keep = min(keep, _overlap(tail, form))
+        whole = cut_escape(tail)
+        if len(whole) < len(tail) or is_escaped(tail) or is_broken(tail):
+            keep = min(keep, self._tail_hidden(whole))
         return begin + keep
+
+    def _tail_hidden(self, whole: bytes) -> int:
+        keep = len(whole)
+        if self._subtle or is_thorough(whole):
+            for forms in self._forms:
+                found = forms.start.search(whole)
+                keep = min(keep, found.start() if found else keep)
+        begin = max(0, len(whole) - self._near_bytes_max)
+        plain = Plain(whole[begin:])
+        begun = [near.begins(plain) for near in self._near]
+        return min([keep, *(begin + start for start in begun if start is not None)])
 
 
 class ScrubStream:
@@ -134,6 +152,18 @@ class ScrubStream:
             spans.append((0, self._hit))
             self._hit = 0
         return spans
+
+
+def _find(data: bytes, form: bytes, spans: list[tuple[int, int]]) -> None:
+    """Add where a form is; those that overlap or touch make one span."""
+    size = len(form)
+    start = found = data.find(form)
+    while found >= 0:
+        following = data.find(form, found + 1)
+        if not found < following <= found + size:
+            spans.append((start, found + size))
+            start = following
+        found = following
 
 
 def _overlap(tail: bytes, form: bytes) -> int:

@@ -4,6 +4,7 @@ import base64
 import gc
 import html
 import json
+import quopri
 import re
 import time
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.masking.encodings import SECRET_BYTES_MAX, SECRET_BYTES_MIN, TOLERANT_BYTES_MAX
+from agent.masking.encodings import SECRET_BYTES_MAX, SECRET_BYTES_MIN
+from agent.masking.escapes import TOLERANT_BYTES_MAX
 from agent.masking.scrubber import KNOWN_BYTES_MAX, Scrubber
 from agent.model.secret import Secret
 
@@ -267,3 +269,112 @@ def test_copies_that_overlap_are_removed_in_every_form(escape: Callable[[str], s
     scrubber = Scrubber([Secret(secret.encode())])
     for piece in (1, 2, 3, 1000):
         assert _stream(scrubber, b"<" + twice + b">", piece) == b"<" + b"*" * len(twice) + b">"
+
+
+PLUS = b"v1/Zm9v+YmFy=d84b60a91f3cQx0"  # with what encoders escape, and letters that they don't
+LONG = base64.b64encode(bytes(range(251, 255)) * 60 + bytes(range(256)))  # as AWS' tokens are
+
+
+def _minimal(token: bytes) -> dict[str, bytes]:
+    """Return what real encoders make of it: escapes for what needs them, lines of 60 or 76."""
+    text = token.decode()
+    once = quote(text, safe="")
+    aspnet = _entities(text, {'"': "&quot;", "'": "&#x27;", "+": "&#x2B;"})
+    header = b"authorization: Basic " + base64.b64encode(b"robot:" + token)
+    return {
+        "percent": once.encode(),
+        "percent, twice": quote(once, safe="").encode(),
+        "percent, three times": quote(quote(once, safe=""), safe="").encode(),
+        "percent, as a path": quote(text).encode(),
+        "HTML, ASP.NET": aspnet,
+        "HTML, OWASP": _entities(text, {"/": "&#x2f;", "+": "&#43;", "=": "&#61;"}),
+        "HTML, by name": _entities(text, {"/": "&sol;", "+": "&plus;", "=": "&equals;"}),
+        "HTML, twice": html.escape(aspnet.decode()).encode(),
+        "JSON, PHP": json.dumps(text).replace("/", "\\/").encode(),
+        "JSON, .NET": json.dumps(text).replace("+", "\\u002B").encode(),
+        "JSON in JSON": json.dumps(json.dumps(text).replace("/", "\\/")).encode(),
+        "JavaScript": text.replace("+", "\\x2b").replace("/", "\\x2F").encode(),
+        "JavaScript, braces": text.replace("+", "\\u{2b}").encode(),
+        "C, octal": text.replace("+", "\\053").replace("/", "\\057").encode(),
+        "base64, PHP": json.dumps(header.decode()).replace("/", "\\/").encode(),
+        "base64, percent": quote(header, safe="").encode(),
+        "base64, percent, twice": quote(quote(header, safe=""), safe="").encode(),
+        "base64, lower percent": re.sub(
+            rb"%..", lambda found: found[0].lower(), quote(header, safe="").encode()
+        ),
+        "base64, .NET": header.replace(b"+", b"\\u002B"),
+        "base64, HTML": header.replace(b"+", b"&#43;").replace(b"/", b"&#x2F;"),
+        "base64, lines of 76": base64.encodebytes(b"x" * 60 + header),
+        "base64, lines in JSON": json.dumps(
+            base64.encodebytes(b"x" * 60 + token).decode()
+        ).encode(),
+        "base64, lines with CR": base64.encodebytes(b"y" * 44 + token).replace(b"\n", b"\r\n"),
+        "quoted-printable": quopri.encodestring(b"x" * 60 + token),
+        "UTF-16": text.encode("utf-16"),
+        "UTF-16, big": text.encode("utf-16-be"),
+    }
+
+
+@pytest.mark.parametrize("form", _minimal(PLUS))
+@pytest.mark.parametrize("token", [PLUS, LONG], ids=["short", "long"])
+@pytest.mark.parametrize("piece", [1, 7, 64, 10_000])
+def test_what_real_encoders_make_of_it(token: bytes, form: str, piece: int) -> None:
+    """No piece of 10 characters of what the encoder wrote comes through, however it is cut."""
+    hidden = _minimal(token)[form]
+    scrubber = Scrubber([Secret(token)])
+    before = b'<p title="a&amp;b">100%25 of \\"it\\" is: '
+    out = _stream(scrubber, before + hidden + b" and no more", piece)
+    assert out.startswith(before)
+    assert out.endswith(b" and no more")
+    assert scrubber.scrub(before + hidden + b" and no more") == out
+    clear = hidden.translate(None, b"\r\n=\0").replace(b"\\n", b"")
+    shown = out[len(before) : -len(b" and no more")].translate(None, b"\r\n=\0")
+    exposed = _shared(clear.removeprefix(b"authorization: Basic "), shown.replace(b"\\n", b""))
+    assert not [piece for piece in exposed if _is_of(piece, token)]
+
+
+def _shared(clear: bytes, shown: bytes) -> list[bytes]:
+    pieces = {clear[at : at + 10] for at in range(len(clear) - 9)}
+    return [piece for piece in pieces if piece in shown]
+
+
+def _is_of(piece: bytes, token: bytes) -> bool:
+    """Whether it is of the secret's plain characters or its base64, and not of what is around."""
+    forms = [token, token.decode().encode("utf-16-le"), token.decode().encode("utf-16-be")]
+    for shift in range(3):
+        encoded = base64.b64encode(bytes(shift) + token)
+        forms.append(encoded[4:-4])
+    return any(piece in form for form in forms)
+
+
+@pytest.mark.parametrize("secret", ["pässwörd-€uro", "schlüssel+😀/x"])
+def test_what_is_no_ascii_is_known_by_its_code_points(secret: str) -> None:
+    """JSON and HTML write code points; percent-encoding writes bytes."""
+    scrubber = Scrubber([Secret(secret.encode())])
+    references = "".join(f"&#{ord(one)};" if ord(one) > 127 else one for one in secret)
+    for form in (json.dumps(secret), references, quote(secret)):
+        for piece in (1, 5, 1000):
+            out = _stream(scrubber, b"<" + form.encode() + b">", piece)
+            assert out.count(b"*") >= len(form) - 2, form
+
+
+def test_a_line_that_ends_like_a_secret_begins_is_not_delayed() -> None:
+    """Lines that end with a letter or two that a form begins with go on at once."""
+    stream = Scrubber([Secret(TOKEN)]).stream()
+    for line in (b"data: going\n", b"ends with gh\n\n", b"ends with Z\n", b"a&amp;b%20c\n"):
+        assert stream.feed(line) == line
+
+
+def test_a_secret_of_words_does_not_slow_pages_with_them() -> None:
+    """An anchor that is a common word is looked around at, and no farther."""
+    scrubber = Scrubber([Secret(b"common+word/page")])
+    data = b"<p>The most common word of this page is common, a&amp;b.</p>\n" * 4000
+    began = time.process_time()
+    assert scrubber.scrub(data) is data
+    assert time.process_time() - began < 5.0
+
+
+def test_forms_are_made_once_a_secret() -> None:
+    """The next connection of a lease compiles nothing."""
+    secret = Secret(TOKEN)
+    assert Scrubber([secret])._forms[0] is Scrubber([secret])._forms[0]
