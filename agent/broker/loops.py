@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from agent.broker.identity.gate import Gate
 from agent.broker.identity.refusal import Unverified
 from agent.broker.identity.verify import Verified
+from agent.broker.lease_clock import TICK_S
+from agent.broker.lease_times import remaining_ms
 from agent.broker.leases import Leases
 from agent.broker.listing import all_runs
 from agent.broker.peer import Peer
@@ -70,6 +72,7 @@ class LiveRun:
     run: Run
     state: RunState
     expires_ms: int = 0
+    ends_boot_ms: int = 0  # the same moment, on the clock that nobody sets
     timer: asyncio.TimerHandle | None = None
     finishing: asyncio.Task[None] | None = None
     ended_because: Reason = field(default=Reason.RUN_ENDED)
@@ -103,6 +106,7 @@ class Loops:
         self.gate = gate
         self._kernel: Endpoint | None = None
         self._creating: collections.Counter[LoopName] = collections.Counter()
+        self._creating_for: collections.Counter[int] = collections.Counter()  # by uid
         self._expiring: set[asyncio.Task[None]] = set()
         self.live: dict[RunId, LiveRun] = {}
 
@@ -279,6 +283,7 @@ class Loops:
             )
         self._check_limits(loop)
         theirs = sum(live.run.initiator.uid == peer.uid for live in self.live.values())
+        theirs += self._creating_for[peer.uid]
         if theirs >= RUNS_A_USER_MAX and not peer.is_root:
             raise RunRefused(
                 Reason.OVERLOADED,
@@ -309,13 +314,17 @@ class Loops:
             )
 
     async def _make(self, message: CreateRun | RegisterCgroup, state: RunState) -> Run:
+        uid = message.initiator.uid
         self._creating[message.loop] += 1
+        self._creating_for[uid] += 1
         try:
             run = (await self.kernel.request(message, RunCreated)).run
         except RequestFailed as error:
             raise _refused_by_kernel(error) from error
         finally:
             self._creating[message.loop] -= 1
+            self._creating_for[uid] -= 1
+            self._creating_for += collections.Counter()  # keeps what is more than 0
         self._add(run, state)
         try:
             await self._recorder.record(RunStarted(run))
@@ -336,14 +345,26 @@ class Loops:
         self.live[run.run_id] = live
         loop = self._policies.loop(run.loop)
         if loop is not None and loop.max_duration_s:
-            live.expires_ms = run.started_ms + 1000 * loop.max_duration_s
-            delay_s = max(0.0, (live.expires_ms - clock.unix_ms()) / 1000)
-            event_loop = asyncio.get_running_loop()
-            live.timer = event_loop.call_later(delay_s, self._expire, run.run_id)
+            # of a run that was read back: a clock that was set meanwhile gives it no more
+            left_ms = remaining_ms(
+                run.started_ms + 1000 * loop.max_duration_s,
+                clock.unix_ms(),
+                1000 * loop.max_duration_s,
+            )
+            live.expires_ms = clock.unix_ms() + left_ms
+            live.ends_boot_ms = clock.boot_ns() // 1_000_000 + left_ms
+            self._expire(run.run_id)
 
     def _expire(self, run_id: RunId) -> None:
+        """End the run if its time is over; timers stand still while the host sleeps: look again."""
         live = self.live.get(run_id)
         if live is None or live.finishing is not None:
+            return
+        left_s = live.ends_boot_ms / 1000 - clock.boot_ns() / 1e9
+        if left_s > 0:
+            live.timer = asyncio.get_running_loop().call_later(
+                min(left_s, TICK_S), self._expire, run_id
+            )
             return
         logger.warning("run %s of loop %s: max_duration reached", run_id, live.run.loop)
         if live.run.tier is Tier.REGISTERED or live.state is RunState.CREATED:

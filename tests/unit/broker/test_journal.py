@@ -244,7 +244,7 @@ def test_a_row_that_began_is_read_back_whatever_its_backend_said(
     journal = Journal(tmp_path / "j")
     room = LINE_BYTES_MAX // 2 - len(module._line(_row())) - len(',["key",""]')
     journal.begin(replace(_row(), settings=(("file", "/etc/x"), ("key", "s" * room))))
-    said = {
+    said: dict[str, Any] = {
         "handle": letter * HANDLE_CHARACTERS_MAX,
         "provider_id": letter * PROVIDER_ID_CHARACTERS_MAX,
         "error": letter * ERROR_CHARACTERS_MAX,

@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 
 from agent.broker import control as c
+from agent.broker import loops
+from agent.broker.peer import Peer
 from agent.ipc import messages as m
 from agent.model.audit import LeaseChanged, RunEnded, RunStarted
 from agent.model.ids import RunId
 from agent.model.lease import LeaseState
+from agent.model.loop import Initiator, RunState
 from agent.model.reason import Reason
+from agent.runtime import clock
 from tests.unit.broker.harness import POLICY, Caller, Host, expect, host, run_async
 
 
@@ -211,6 +215,77 @@ def test_max_duration_ends_the_run(tmp_path: Path) -> None:
             made.kernel_end.notify(m.RunEmptied(run_id, 1))
             await made.reporter.until(lambda: bool(made.reporter.of(RunEnded)))
             assert made.reporter.of(RunEnded) == [RunEnded(run_id, Reason.TIMED_OUT)]
+
+    run_async(main())
+
+
+@pytest.mark.parametrize(("set_by_s", "left_s"), [(0, 60), (-86_400, 60), (30, 30), (3_600, 0)])
+def test_a_clock_that_was_set_gives_no_run_more_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_by_s: int, left_s: int
+) -> None:
+    """A run that is read back has its max_duration at most, however long ago it says it began."""
+    policy = POLICY.replace("nightly:\n", "nightly:\n    max_duration: 60s\n", 1)
+    real = clock.unix_ms
+
+    async def main() -> None:
+        async with host(tmp_path, policy) as made:
+            run_id = await _started(made, made.caller())
+            runs = made.broker.parts.loops
+            run = runs.live.pop(run_id).run
+            monkeypatch.setattr(clock, "unix_ms", lambda: real() + 1000 * set_by_s)
+            runs._add(run, RunState.LIVE)
+            live = runs.live[run_id]
+            left_ms = live.ends_boot_ms - clock.boot_ns() // 1_000_000
+            assert 1000 * left_s - 5_000 <= left_ms <= 1000 * left_s
+            if left_s:
+                assert live.timer is not None
+                live.timer.cancel()
+            else:
+                assert (await made.worker.until_notice(m.CutRun)).reason is Reason.TIMED_OUT
+
+    run_async(main())
+
+
+def test_a_sleeping_host_does_not_stretch_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timers stand still in suspend; the boot clock does not, and is looked at again and again."""
+    policy = POLICY.replace("nightly:\n", "nightly:\n    max_duration: 1h\n", 1)
+    monkeypatch.setattr(loops, "TICK_S", 0.05)
+    real = clock.boot_ns
+
+    async def main() -> None:
+        async with host(tmp_path, policy) as made:
+            run_id = await _started(made, made.caller())
+            monkeypatch.setattr(clock, "boot_ns", lambda: real() + 3_600 * 10**9)
+            cut = await made.worker.until_notice(m.CutRun)
+            assert cut == m.CutRun(run_id, Reason.TIMED_OUT)
+
+    run_async(main())
+
+
+def test_runs_that_are_being_made_count_for_their_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many a user asks for at once, no more than the limit is made."""
+    monkeypatch.setattr(loops, "RUNS_A_USER_MAX", 2)
+    policy = "targets: {{}}\nloops:\n  job: {{who: [{{uid: 4242}}], rules: []}}\n"
+    initiator = Initiator(4242, "someone", 1, "", "", "/x")
+    peer = Peer(4242, 4242, frozenset({4242}), initiator)
+
+    async def main() -> None:
+        async with host(tmp_path, policy) as made:
+            runs = made.broker.parts.loops
+            asked = [asyncio.ensure_future(runs.create(peer, "job", ())) for _ in range(5)]
+            await asyncio.wait(asked)
+            assert sum(one.exception() is None for one in asked) == 2
+            assert len(made.kernel.runs) == 2
+            assert not runs._creating_for
+            for run_id in tuple(runs.live):
+                ending = runs.finish(run_id, Reason.DONE)
+                assert ending is not None
+                await ending
+            assert (await runs.create(peer, "job", ())).loop == "job"
 
     run_async(main())
 
