@@ -8,6 +8,7 @@ from agent.model.grant import Target, UpstreamTls
 from agent.model.ids import LeaseId
 from agent.model.lease import Lease
 from agent.protocols.http1.answers import Refusal
+from agent.protocols.http1.carried import carried_by
 from agent.protocols.http1.exchange import Exchange, serialize_request_head
 from agent.protocols.http1.injection import Injection
 from agent.protocols.http1.payload import Payload, plan_payload
@@ -52,7 +53,8 @@ class Outbound:
             if isinstance(lease.credential, AwsKeys) and self._target.aws is not None:
                 signing = Signing(lease.credential, self._target.aws)
             injection = Injection(lease.credential)
-            self.scrubber = Scrubber(secrets_of(lease.credential))
+            credential = lease.credential
+            self.scrubber = Scrubber((*secrets_of(credential), *carried_by(credential)))
         except ValueError:
             return False
         self._injection, self.lease_id, self.lacks_lease = injection, lease.lease_id, False

@@ -7,15 +7,17 @@ from urllib.parse import quote
 import pytest
 
 from agent.model.audit import Outcome
+from agent.model.credential import Basic, Header, QueryParameter, type_of
 from agent.model.grant import UpstreamTls
 from agent.model.ids import RuleId
 from agent.model.reason import Reason
+from agent.model.secret import Secret
 from agent.model.verdict import Deny
 from agent.protocols.http1 import SPEC
 from agent.protocols.http1.limits import HEAD_BYTES_MAX, INTERIM_MAX
 from agent.wire.commands import CloseUpstream
 from agent.wire.events import UpstreamFailed
-from tests.conformance.conductor import CANARY, Conductor, World, silent, target
+from tests.conformance.conductor import CANARY, Conductor, World, lease, silent, target
 from tests.protocols.http1.server import Server, read_answers
 
 HOST = b"Host: api.example.com\r\n"
@@ -89,6 +91,42 @@ def test_the_secret_is_removed_in_all_forms(piece: int) -> None:
             assert form not in read
             assert form not in b"".join(value for _, value in headers)
         assert conductor.outcomes[0].response_bytes == len(body)
+
+
+@pytest.mark.parametrize(
+    ("credential", "said"),
+    [
+        (Basic("robot", Secret(b"pa?ss>wo~rd>>?")), b'"Basic cm9ib3Q6cGE\\/c3M+d29+cmQ+Pj8="'),
+        (
+            Basic("robot", Secret(b"pa?ss>wo~rd>>?")),
+            b"?a=Basic%20cm9ib3Q6cGE%2Fc3M%2Bd29%2BcmQ%2BPj8%3D",
+        ),
+        (Header("Authorization", Secret(b"Token a1b2c3d4e5")), b"Invalid token: a1b2c3d4e5"),
+        (
+            Header("Cookie", Secret(b"sid=0123456789abcdef; b=c")),
+            b"Session 0123456789abcdef is over",
+        ),
+        (
+            QueryParameter("key", Secret(b"k/+=y-0123")),
+            b"redirect?to=%2Fa%3Fkey%3Dk%252F%252B%253Dy-0123",
+        ),
+    ],
+)
+def test_what_a_server_read_in_the_credential_is_removed(
+    credential: Basic | Header | QueryParameter, said: bytes
+) -> None:
+    """A part of the injected field that a server repeats, as encoders write it, is not told."""
+    shape = next(shape for shape, kind in type_of.items() if isinstance(credential, kind))
+    answer = b"HTTP/1.1 400 Bad\r\nX-Error: %b\r\nContent-Length: %d\r\n\r\n%b"
+    conductor = _play(
+        answer % (said, len(said), said), target=target(shape=shape), lease=lease(credential)
+    )
+    [(status, headers, body)] = read_answers(conductor.to_loop, [b"GET"], eof=False)
+    assert status == 400
+    for text in (body, dict(headers)[b"x-error"]):
+        assert len(text) == len(said)
+        assert text.count(b"*") >= 9
+        assert not any(said[at : at + 7] in text for at in range(len(said) - 9, len(said) - 16, -1))
 
 
 def test_what_can_not_be_scanned_is_refused() -> None:
