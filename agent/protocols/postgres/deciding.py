@@ -40,6 +40,8 @@ from agent.protocols.postgres.step import (
 from agent.protocols.postgres.transitions import as_heard, resolve, sql_name
 from agent.wire.commands import Classify, Judge, RecordIntent
 
+RECORDINGS_MAX = 64  # operations whose records are not made → what is behind them waits
+FLIGHT_MAX = 2048  # messages decided or sent, and not answered → Pause, and the same
 _CLASSIFYING = Stage.CLASSIFYING
 _TOO_LONG = "the text is longer than what is classified"
 _NOBODY_KNOWS = "it runs something by a name that stands for nothing known"
@@ -56,6 +58,8 @@ class Deciding(Releasing):
             self._judge_text(asking, asking.classified)
         new = self._new
         while new and self._asking is None and not self._finished:
+            if self._is_far_ahead():
+                break
             step = new[0]
             if self._discarding:
                 if step.kind not in STOPS:
@@ -71,6 +75,19 @@ class Deciding(Releasing):
         if self._decided:
             self._release()
         self._flush_if_waiting()
+
+    def _is_far_ahead(self) -> bool:
+        """Whether what comes next has to wait until more of what is under way is over.
+
+        A pipeline must neither have all records that may be on their way at once, which other
+        sessions need too, nor all operations that may be open.
+        """
+        if len(self._recordings) >= RECORDINGS_MAX:
+            return True
+        if len(self._flight) + len(self._decided) <= FLIGHT_MAX:
+            return False
+        self._waits = True
+        return True
 
     def _decide(self, step: Step) -> None:
         """Begin, and mostly end, to decide over the first new step."""
@@ -273,6 +290,8 @@ class Deciding(Releasing):
         if self._decided[0] is step:
             self._release()
             self._flush_if_waiting()
+        if self._new and len(self._recordings) * 2 <= RECORDINGS_MAX:
+            self._advance()
 
     def _record_failed(self, operation_id: OperationId) -> None:
         """Nothing of it may go upstream: a refusal, and what comes behind it is discarded."""

@@ -6,6 +6,7 @@ from struct import Struct
 from agent.model.reason import Reason
 from agent.protocols.postgres import requests
 from agent.protocols.postgres.answers import Refusal
+from agent.protocols.postgres.deciding import FLIGHT_MAX
 from agent.protocols.postgres.frames import Malformed
 from agent.protocols.postgres.gathering import Gathering
 from agent.protocols.postgres.limits import FRONTEND
@@ -35,7 +36,6 @@ from agent.wire.relay import RelayContext
 
 STEPS_MAX = 1024  # messages that wait to be decided, recorded or sent → Pause
 WAITING_BYTES_MAX = 1024 * 1024  # of the same → Pause
-FLIGHT_MAX = 8192  # messages sent and not answered → Pause
 HELD_BYTES_HARD = 192 * 1024 * 1024  # more in spite of Pause: the driver is broken → end
 _COPYING = frozenset({COPY_DATA, COPY_DONE, COPY_FAIL})
 _IGNORED_IN_COPY = frozenset({SYNC, FLUSH})
@@ -72,7 +72,7 @@ class Receiving(Stopping):
             self._stalled += data
         else:
             self._split(data)
-        self._hold()
+        self._hold(came=True)
 
     def _downstream_ended(self) -> None:
         """The loop will send no more: the session ends when all is answered."""
@@ -184,12 +184,14 @@ class Receiving(Stopping):
 
     # bounds
 
-    def _hold(self) -> None:
+    def _hold(self, *, came: bool = False) -> None:
         """Stop reading the loop while too much of it waits, and go on when it is less."""
         if self._finished:
             return
         waiting = len(self._new) + len(self._decided) + (self._asking is not None)
         flight = len(self._flight)
+        if self._paused and not came and (waiting * 2 > STEPS_MAX or flight * 2 > FLIGHT_MAX):
+            return  # nothing changes: not to be added up for each event of many that wait
         held = self._below.size + len(self._stalled)
         if waiting:
             held += sum(step.size for step in self._new) + sum(step.size for step in self._decided)
