@@ -43,8 +43,11 @@ async def kill(loops: Loops, leases: Leases, kill_id: str, name: str) -> AsyncIt
         yield KillTold(kill_id, "failed", str(error)[:DETAIL_CHARACTERS_MAX])
         return
     confirmed = all(view.state in _OVER for view in views)
-    detail = said + ", ".join(
-        f"lease {view.lease_id} ({view.target}): {view.state}" for view in views
-    )
+    detail = said + ", ".join(map(_end, views))
     state = "confirmed" if confirmed else "unconfirmed"
     yield KillTold(kill_id, state, detail[:DETAIL_CHARACTERS_MAX])
+
+
+def _end(view: LeaseView) -> str:
+    lives = " (nobody can revoke it, so it may live on)" if view.state == "forgotten" else ""
+    return f"lease {view.lease_id} ({view.target}): {view.state}{lives}"

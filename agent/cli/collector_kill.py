@@ -21,7 +21,7 @@ WAIT_S = 15.0  # for the host's last word: it waits 10 s for its providers itsel
 _MEANING = {
     "asked": "not told yet: its host is not connected; it is told as soon as it is",
     "cut": "cut on its host; its providers have not confirmed yet",
-    "confirmed": "cut, and its credentials are gone",
+    "confirmed": "cut, and what can be revoked of its credentials is gone",
     "unconfirmed": "cut on its host; revoking its credentials goes on there",
     "failed": "its host could not do all of it",
     "unknown": "its host has no such live run or open lease",

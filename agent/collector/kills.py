@@ -14,6 +14,7 @@ from agent.collector.query import NotFound
 WAITING_MAX = 1_000  # kills that no host has answered, read at once
 DETAIL_CHARACTERS_MAX = 2_000
 NAME_CHARACTERS_MAX = 64
+MEANT_MAX = 3  # ids that a part of one is told to be of
 # what a host says of one; all but "cut" are final
 STATES = frozenset({"cut", "confirmed", "unconfirmed", "failed", "unknown"})
 
@@ -39,11 +40,27 @@ def find_host(connection: Connection, name: str, host: str | None) -> str:
         if named is None:
             raise NotFound(f"no host {host!r} is enrolled")
         return str(named)
+    having: set[str] = set()
     for column in (runs.c.run_id, leases.c.lease_id):
-        found = connection.scalar(select(column.table.c.host_id).where(column == name).limit(1))
-        if found is not None:
-            return str(found)
+        having |= set(connection.scalars(select(column.table.c.host_id).where(column == name)))
+    if len(having) > 1:  # one of them lies, and would have the kill sent to itself
+        names = connection.scalars(select(hosts.c.name).where(hosts.c.host_id.in_(having)))
+        raise NotFound(f"several hosts told of {name!r} ({', '.join(sorted(names))}): use --host")
+    if having:
+        return having.pop()
+    meant = _whole(connection, name)
+    if meant:
+        raise NotFound(f"write the whole id of what is to end; {name!r} is a part of {meant}")
     raise NotFound(f"no run or lease {name!r} is known here; name its host with --host to try")
+
+
+def _whole(connection: Connection, part: str) -> str:
+    """Return the ids that a text may be short for: tables show the end of an id alone."""
+    found: list[str] = []
+    for column in (schema.runs.c.run_id, schema.leases.c.lease_id):
+        like = column.startswith(part, autoescape=True) | column.endswith(part, autoescape=True)
+        found += connection.scalars(select(column).where(like).limit(MEANT_MAX)) if part else ()
+    return " or ".join(found[:MEANT_MAX])
 
 
 def ask(

@@ -11,11 +11,12 @@ from typing import Any
 
 import grpc
 import pytest
+from sqlalchemy import insert
 
-from agent.collector import kills
+from agent.collector import kills, schema
 from agent.collector.query import NotFound
 from agent.collector.service import INGEST
-from agent.collector.store import open_store, store_url
+from agent.collector.store import add_host, open_store, store_url
 from agent.pb import collector_pb2 as pb
 from tests.servers.collector import Collector, running_collector
 from tests.unit.collector.chains import beats
@@ -172,4 +173,44 @@ def test_the_host_is_found_by_run_or_lease(tmp_path: Path) -> None:
         assert kills.find_host(connection, "the-lease", None) == "h"
         with pytest.raises(NotFound):
             kills.find_host(connection, "the-run", None)
+    engine.dispose()
+
+
+def test_a_part_of_an_id_ends_nothing_and_the_whole_is_told(tmp_path: Path) -> None:
+    """Tables show the end of an id; what it may be of is said, and who looks must write it."""
+    engine = open_store(store_url(tmp_path))
+    with engine.begin() as connection:
+        for number in range(5):
+            connection.execute(
+                insert(schema.leases).values(
+                    lease_id=f"01JD000000000000000000L{number}%A", host_id="h", run_id=RUN,
+                    target="api", provider="static", state="active", began_ms=1,
+                )
+            )  # fmt: skip
+        for part in ("00L3%A", "01JD000000000000000000L3"):
+            with pytest.raises(NotFound, match=r"part of 01JD000000000000000000L3%A$"):
+                kills.find_host(connection, part, None)
+        with pytest.raises(NotFound, match=r"part of \S+ or \S+ or \S+$"):
+            kills.find_host(connection, "01JD", None)
+        for none in ("%", "_", "", "x"):
+            with pytest.raises(NotFound, match="is known here"):
+                kills.find_host(connection, none, None)
+    engine.dispose()
+
+
+def test_a_host_that_claims_anothers_run_gets_no_kill_of_it(tmp_path: Path) -> None:
+    """Both are named, and a person says which."""
+    engine = open_store(store_url(tmp_path))
+    with engine.begin() as connection:
+        for host_id in ("a", "b"):
+            add_host(connection, host_id, f"host-{host_id}", "1", 1)
+            connection.execute(
+                insert(schema.leases).values(
+                    lease_id="the-lease", host_id=host_id, run_id=RUN,
+                    target="api", provider="static", state="active", began_ms=1,
+                )
+            )  # fmt: skip
+        with pytest.raises(NotFound, match=r"several hosts .* \(host-a, host-b\): use --host"):
+            kills.find_host(connection, "the-lease", None)
+        assert kills.find_host(connection, "the-lease", "host-b") == "b"
     engine.dispose()
