@@ -16,6 +16,7 @@ from agent.protocols.postgres.limits import (
     IDENTIFIER_BYTES_MAX,
     PARAMETERS_MAX,
 )
+from agent.protocols.postgres.sql.setting_names import HARMLESS
 
 # sent at every startup
 PINNED: Mapping[str, str] = {
@@ -26,18 +27,9 @@ PINNED: Mapping[str, str] = {
 READ_ONLY = "default_transaction_read_only"
 # what else a server tells of the same: it keeps this one spelling of UTF8 (check_client_encoding)
 _TOLD_TOO = {"client_encoding": "UNICODE"}
-# of the loop's choice; values are the server's to check
-_ALLOWED = frozenset(
-    {
-        "application_name", "bytea_output", "client_min_messages", "datestyle",
-        "default_transaction_deferrable", "default_transaction_isolation", READ_ONLY,
-        "escape_string_warning", "extra_float_digits", "geqo",
-        "idle_in_transaction_session_timeout", "idle_session_timeout", "intervalstyle", "jit",
-        "lock_timeout", "plan_cache_mode", "search_path", "statement_timeout",
-        "tcp_keepalives_count", "tcp_keepalives_idle", "tcp_keepalives_interval",
-        "tcp_user_timeout", "timezone", "transaction_timeout", "xmlbinary", "xmloption",
-    }
-)  # fmt: skip
+# of the loop's choice, as with SET later on, which any rule allows; values are the server's to
+# check. What loads a library takes effect at startup alone.
+_ALLOWED = (HARMLESS - {"local_preload_libraries"}) | {READ_ONLY}
 _OWN = frozenset({"user", "database", "options", "replication"})
 _NAME = re.compile(r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_$]*)?")
 _TRUE = frozenset({"on", "true", "yes", "1", "t", "y"})

@@ -109,7 +109,12 @@ def test_what_may_be_asked_for() -> None:
     assert _settings(options="-c jit=off", jit="off").upstream("x")["jit"] == "off"
     with pytest.raises(Malformed):
         _settings(options="-c jit=off", jit="on")
-    for name in ("work_mem", "enable_x;y", "enable_a.b.c", "log_statement", "", "a b"):
+    for name in ("synchronous_commit", "work_mem", "row_security"):  # as SET may change them
+        assert _settings(options=f"-c {name}=off").upstream("x")[name] == "off"
+    for name in (
+        *("local_preload_libraries", "session_preload_libraries", "log_statement"),
+        *("role", "session_replication_role", "enable_x;y", "enable_a.b.c", "", "a b"),
+    ):
         with pytest.raises(Refused) as caught:
             _settings(options=f"-c {name.replace(' ', chr(92) + ' ') or 'x'}=1")
         assert "\n" not in caught.value.refusal.explanation
