@@ -63,7 +63,7 @@ BACKEND = {
     ord("2"): 0,
     ord("3"): 0,
     ord("n"): 0,
-    ord("t"): 4 * 65_535 + 2,
+    ord("t"): MEBIBYTE,  # a statement may have more parameters than the count before them can say
     ord("s"): 0,
     ord("E"): MEBIBYTE,
     ord("N"): MEBIBYTE,

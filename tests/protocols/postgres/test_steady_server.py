@@ -46,6 +46,7 @@ from tests.servers.certificates import Authority
 from tests.servers.postgres import postgres_server
 
 PIPELINES = 120  # random ones of each kind; ten times as many found nothing more when written
+MANY = ",".join(f"${number}" for number in range(1, 65_537))
 SCRIPTS: dict[str, Script] = {
     "simple": [(query("SELECT 1"), 1), (query("SELECT 1; SELECT 2; bad"), 1), (query(""), 1)],
     "several at once": [(query("SELECT 1") + query("SELECT 2/0") + query("SELECT 3"), 3)],
@@ -108,8 +109,10 @@ SCRIPTS: dict[str, Script] = {
     ],
     "large rows": [(query("SELECT repeat('x', 300000) FROM generate_series(1, 3)"), 1)],
     "many rows": [(query("SELECT generate_series(1, 20000)"), 1)],
+    # one more than Bind can have, and the count before their types says 0
+    "many parameters": [(parse(f"SELECT 1 IN ({MANY})", "m") + describe("m", "S") + SYNC, 1)],
 }
-SMALL = sorted(set(SCRIPTS) - {"large rows", "many rows"})
+SMALL = sorted(set(SCRIPTS) - {"large rows", "many rows", "many parameters"})
 
 
 @pytest.fixture(scope="module")
