@@ -57,7 +57,7 @@ class Client:
             ) from None
         except OSError as error:
             self._sock.close()
-            raise DaemonTrouble(f"{path}: {error.strerror}") from None
+            raise DaemonTrouble(f"{path}: {error.strerror or error}") from None
 
     def __enter__(self) -> Self:
         return self

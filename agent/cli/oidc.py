@@ -144,10 +144,14 @@ def _from_file(path: Path) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise NoToken(f"{path}: {error.strerror}") from None
-    with open(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise NoToken(f"{path} is no regular file")
-        raw = file.read(TOKEN_BYTES_MAX + 2)
+        raw = os.read(fd, TOKEN_BYTES_MAX + 2)
+    except OSError as error:
+        raise NoToken(f"{path}: {error.strerror}") from None
+    finally:
+        os.close(fd)
     return _checked(raw.decode("ascii", "replace"), str(path))
 
 

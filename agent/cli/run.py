@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.broker.control import ARGV_BYTES_MAX, Accepted, AdmitRun, RunOpened, StartRun
-from agent.cli import environment, launch, namespace, oidc, relay_signals
+from agent.cli import environment, launch, namespace, oidc, relay_signals, streams
 from agent.cli.client import Client, DaemonTrouble, DeniedByPolicy
 from agent.cli.launch import EXIT_DAEMON, Launch, LaunchError
 from agent.runtime import confine
@@ -46,8 +46,11 @@ def run(arguments: argparse.Namespace, socket_path: Path) -> int:
                 # our memory and first variables are the token's: nobody of our user may read them
                 confine.prctl(confine.PR_SET_DUMPABLE, 0)
             _admit(client, opened, child)
-    except (DaemonTrouble, LaunchError, OSError) as error:
-        sys.stderr.write(f"loopwarden: {error}\n")
+    except (DaemonTrouble, LaunchError) as error:
+        streams.complain("loopwarden", str(error))
+        return EXIT_DAEMON
+    except OSError as error:
+        streams.complain("loopwarden", streams.said(error))
         return EXIT_DAEMON
     relay_signals.block()  # until here a signal ends us, and the child sees it and leaves
     os.write(child.go, b"g")

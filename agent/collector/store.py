@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.pool import NullPool
 
 from agent.collector import schema
 from agent.collector.upgrade import upgrade
@@ -50,21 +51,40 @@ def open_store(url: str) -> Engine:
         if version is None:
             connection.execute(insert(schema.meta).values(schema_version=schema.SCHEMA_VERSION))
         elif version != schema.SCHEMA_VERSION and not upgrade(connection, version):
-            raise StoreError(
-                f"the store has schema {version}, this program needs {schema.SCHEMA_VERSION}"
-            )
+            raise _other_version(version)
     return engine
+
+
+def _other_version(version: int | None) -> StoreError:
+    needed = schema.SCHEMA_VERSION
+    return StoreError(f"the store has schema {version}, this program needs {needed}")
 
 
 def open_for_reading(state_dir: Path) -> Engine:
     """Open an existing store for queries; a server may be writing to it.
 
+    One that we may not write to (an auditor's copy) is read as it is; nothing is made beside it.
+
     Raises:
-        StoreError: there is none.
+        StoreError: there is none, or it is of another version.
     """
-    if not (state_dir / FILE_NAME).exists():
+    path = state_dir / FILE_NAME
+    if not path.exists():
         raise StoreError(f"there is no collector's store in {state_dir}: see --state-dir")
-    return open_store(store_url(state_dir))
+    if os.access(path, os.W_OK, effective_ids=True):
+        return open_store(store_url(state_dir))
+    path.open("rb").close()  # says why it can't be read, which SQLite does not
+    changing = any(path.with_name(f"{FILE_NAME}{end}").exists() for end in ("-wal", "-shm"))
+    options = "mode=ro" if changing else "mode=ro&immutable=1"
+    uri = f"{path.absolute().as_uri()}?{options}"
+    engine = create_engine(
+        "sqlite://", poolclass=NullPool, creator=lambda: sqlite3.connect(uri, uri=True)
+    )
+    with engine.connect() as connection:
+        version = connection.scalar(select(func.max(schema.meta.c.schema_version)))
+    if version != schema.SCHEMA_VERSION:
+        raise _other_version(version)
+    return engine
 
 
 def _arguments(url: str) -> dict[str, Any]:

@@ -1,6 +1,11 @@
 """loopwarden-collector as people use it: answers, tables, exit codes."""
 
 import json
+import os
+import pwd
+import sqlite3
+import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +189,38 @@ def test_errors_name_the_file_once(state: Path, capsys: Capture) -> None:
         where = [] if "--config" in words else ["--state-dir", str(state)]
         assert main([*words, *where]) == code
         assert capsys.readouterr().err == f"loopwarden-collector: {said}\n"
+
+
+def test_an_auditor_reads_a_copy_that_is_roots(state: Path, capsys: Capture) -> None:
+    """As README.md says it: any folder, any user that may read; nothing of it is changed."""
+    auditor = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory(prefix="lw audit?") as folder:
+        copy = Path(folder, FILE_NAME)
+        with (
+            closing(sqlite3.connect(state / FILE_NAME)) as kept,
+            closing(sqlite3.connect(copy)) as copied,
+        ):
+            kept.backup(copied)
+        copy.chmod(0o644)
+        Path(folder).chmod(0o755)
+        before = copy.read_bytes()
+        os.seteuid(auditor.pw_uid)
+        try:
+            [found] = rows(Path(folder), capsys, "hosts")
+            assert main(["kill", ulid(11), "--host", "host-a", "--state-dir", folder]) == 3
+        finally:
+            os.seteuid(0)
+        assert found["name"] == "host-a"
+        assert "readonly" in capsys.readouterr().err
+        assert copy.read_bytes() == before
+        assert os.listdir(folder) == [FILE_NAME]
+        copy.chmod(0o600)
+        os.seteuid(auditor.pw_uid)
+        try:
+            assert main(["hosts", "--state-dir", folder]) == 3
+        finally:
+            os.seteuid(0)
+        assert capsys.readouterr().err.endswith(f"{copy}: Permission denied\n")
 
 
 def test_text_of_hosts_cannot_steer_a_terminal() -> None:

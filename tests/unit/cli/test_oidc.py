@@ -63,6 +63,7 @@ def test_a_source_that_has_none_is_trouble(tmp_path: Path) -> None:
     for words, said in (
         (("--oidc-token-file", str(tmp_path / "x")), "No such file"),
         (("--oidc-token-file", "/dev/null"), "no regular file"),
+        (("--oidc-token-file", str(tmp_path)), f"{tmp_path} is no regular file"),
         (("--oidc-token-env", "NOT_SET"), "NOT_SET holds none"),
         (("--oidc", "github"), "not a job of GitHub Actions"),
     ):
