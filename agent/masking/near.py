@@ -39,7 +39,8 @@ class Near:
     __slots__ = ("_text", "anchors", "window_bytes")
 
     def __init__(self, text: bytes) -> None:
-        self._text = text
+        # "=" before a line's end is quoted-printable's break, or padding: read as the break
+        self._text = text.rstrip(b"=") or text
         self.anchors = _anchors(text)
         self.window_bytes = 2 * len(text) + 256  # what it may become at most
 
