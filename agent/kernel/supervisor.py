@@ -17,6 +17,7 @@ from pathlib import Path
 
 from agent.ipc.endpoint import Endpoint, PeerGone, Received, pair
 from agent.ipc.messages import Drain, Pulse, Ready, Wire
+from agent.kernel.environment import environment_of
 from agent.kernel.roles import RoleSpec, peers_of
 from agent.runtime.clock import monotonic_ns
 
@@ -167,6 +168,7 @@ class Supervisor:
                 "--fd",
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
+                env=environment_of(role.name, os.environ),
                 pass_fds=(theirs.fileno(),),
                 cwd="/",
             )

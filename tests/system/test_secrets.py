@@ -87,6 +87,16 @@ def test_nothing_that_we_keep_or_say_holds_it(whole: Stage) -> None:
     assert not [path for path in kept if path.is_file() and found(path.read_bytes())]
 
 
+def test_the_service_environment_is_the_brokers_alone(whole: Stage) -> None:
+    """A static credential in a variable is in no process that parses what others send."""
+    variables = {
+        role: Path(f"/proc/{whole.host.role_pid(role)}/environ").read_bytes()
+        for role in ("broker", "proxy@0", "reporter")
+    }
+    mark = b"NOTIFY_SOCKET="  # of the service's environment, and of no use to a role
+    assert [role for role, found in variables.items() if mark in found] == ["broker"]
+
+
 @pytest.mark.parametrize("role", ["kernel", "reporter"])
 def test_roles_without_need_do_not_hold_it(whole: Stage, role: str) -> None:
     """The root daemon and the reporter never had the credential in memory."""
