@@ -3,6 +3,7 @@
 import array
 import contextlib
 import socket
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
@@ -22,6 +23,8 @@ from agent.cli.collector_text import clean
 from agent.model.reason import Reason
 
 Kind = TypeVar("Kind", bound=Reply)
+ANSWER_S = 150  # for each reply; `doctor` has to wait longest, for its probes
+_SILENT = f"the daemon does not answer within {ANSWER_S} s: see `journalctl -u loopwarden`"
 
 
 class DaemonTrouble(Exception):
@@ -42,6 +45,9 @@ class Client:
             DaemonTrouble: nobody listens there, or we may not speak to it.
         """
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        within = struct.pack("@ll", ANSWER_S, 0)  # of the kernel: connect(2) waits for it as well
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, within)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, within)
         try:
             self._sock.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
@@ -50,6 +56,9 @@ class Client:
                 f"the daemon is not running (nobody answers at {path}): "
                 "start it with `systemctl start loopwarden`"
             ) from None
+        except BlockingIOError:
+            self._sock.close()
+            raise DaemonTrouble(_SILENT) from None
         except PermissionError:
             self._sock.close()
             raise DaemonTrouble(
@@ -104,14 +113,19 @@ class Client:
             raise DaemonTrouble("the request is too long")
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         # a refusal may be waiting from a daemon that has hung up already: it is read next
-        with contextlib.suppress(BrokenPipeError):
-            self._sock.sendmsg([frame], rights)
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                self._sock.sendmsg([frame], rights)
+        except BlockingIOError:
+            raise DaemonTrouble(_SILENT) from None
 
     def _receive(self) -> Reply:
         try:
             frame = self._sock.recv(FRAME_BYTES_MAX)
         except ConnectionResetError:
             frame = b""
+        except BlockingIOError:
+            raise DaemonTrouble(_SILENT) from None
         if not frame:
             raise DaemonTrouble("the daemon went away: see `journalctl -u loopwarden`")
         try:

@@ -12,10 +12,11 @@ import re
 from pathlib import Path
 
 from agent.broker.identity.refusal import Check, Unverified
+from agent.policy.parse_issuer import CLOCK_SKEW_S_MAX
 
 SEEN_MAX = 65_536  # at once; one past it is refused
 KEEP_S = 3_600  # longer than needed: a clock may be set back
-_FLOOR = bytes(32)  # stands for "it was damaged at that second"
+_FLOOR = bytes(32)  # stands for "what was issued until that second may have been used"
 _LINE = re.compile(rb"([0-9a-f]{64}) ([0-9]{1,12}) ([0-9]{1,10})")
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Seen:
             else:
                 self._entries[digest] = (int(found[2]), int(found[3]))
         if damaged:
-            self._floor_s = now_s
+            self._floor_s = now_s + CLOCK_SKEW_S_MAX  # an issuer's clock may have been ahead
             logger.error("%s is damaged: tokens issued until now are refused", self._path)
 
     def _compact(self, now_s: int) -> None:

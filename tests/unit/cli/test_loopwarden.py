@@ -2,10 +2,13 @@
 
 import json
 import os
+import socket
+from pathlib import Path
 
 import pytest
 
 from agent.broker import control as c
+from agent.cli import client
 from agent.cli.loopwarden import main as loopwarden
 from agent.ipc import messages as m
 from tests.unit.broker.harness import expect, run_async
@@ -140,3 +143,24 @@ def test_words_behind_dashes_are_not_dropped(capsys: pytest.CaptureFixture[str])
             loopwarden(words)
         assert ended.value.code == 2
         assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backlog", [0, 8])
+def test_a_daemon_that_hangs_is_not_waited_for_for_ever(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    backlog: int,
+) -> None:
+    """It neither accepts nor answers: the command ends with what to look at."""
+    monkeypatch.setattr(client, "ANSWER_S", 1)
+    path = tmp_path / "control.sock"
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as first,
+    ):
+        listening.bind(str(path))
+        listening.listen(backlog)
+        first.connect(str(path))  # a backlog of 0 has room for this one
+        assert loopwarden(["--socket", str(path), "status"]) == 125
+    assert "the daemon does not answer within" in capsys.readouterr().err

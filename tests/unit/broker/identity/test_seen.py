@@ -8,6 +8,7 @@ import pytest
 from agent.broker.identity import seen as module
 from agent.broker.identity.refusal import Check, Unverified
 from agent.broker.identity.seen import KEEP_S, SEEN_MAX, Seen
+from agent.policy.parse_issuer import CLOCK_SKEW_S_MAX
 
 A, B = b"a" * 32, b"b" * 32
 NOW = 1_800_000_000
@@ -71,19 +72,19 @@ def test_every_prefix_of_the_file_forgets_no_token(tmp_path: Path) -> None:
             cut = Seen(path, NOW)
             assert _refused(cut) in {Check.REPLAYED, Check.REPLAY_UNKNOWN}
             assert _refused(cut, B) in {Check.REPLAYED, Check.REPLAY_UNKNOWN}
-            _use(cut, b"c" * 32, issued_s=NOW + 1, reusable=True)
+            _use(cut, b"c" * 32, issued_s=NOW + 1 + CLOCK_SKEW_S_MAX, reusable=True)
 
 
 @pytest.mark.parametrize("line", [b"x", b"", b"\0" * 100, b"a" * 64 + b" 1", b"A" * 64 + b" 1 1"])
 def test_a_damaged_line_refuses_what_was_issued_before(tmp_path: Path, line: bytes) -> None:
-    """A token of the same second too; one of the next is taken."""
+    """By a clock that may have been ahead, as far as is taken; one of a second later is taken."""
     path = tmp_path / "seen"
     _use(Seen(path, NOW))
     path.write_bytes(path.read_bytes() + line + b"\n")
     seen = Seen(path, NOW + 10)
     assert _refused(seen) is Check.REPLAYED
-    assert _refused(seen, B, issued_s=NOW + 10) is Check.REPLAY_UNKNOWN
-    _use(seen, B, issued_s=NOW + 11)
+    assert _refused(seen, B, issued_s=NOW + 10 + CLOCK_SKEW_S_MAX) is Check.REPLAY_UNKNOWN
+    _use(seen, B, issued_s=NOW + 11 + CLOCK_SKEW_S_MAX)
 
 
 def test_the_store_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
