@@ -32,7 +32,7 @@ _SWITCHING = 101
 _CONTINUE = 100
 _FINAL = 200
 _NO_CONTENT = 204
-_PARTIAL = 206
+_IN_PART = frozenset({206, 226})  # Partial Content; IM Used (RFC 3229)
 _REDIRECT = 300
 _NOT_MODIFIED = 304
 
@@ -282,7 +282,7 @@ class Exchange:
         bodyless = self.head.method == b"HEAD" or head.status in (_NO_CONTENT, _NOT_MODIFIED)
         if self._scrubber is not None and not bodyless:
             stored = self.payload is not None and self.payload.stored and head.status < _REDIRECT
-            if (head.coded or head.status == _PARTIAL) and not stored:
+            if (head.coded or head.status in _IN_PART) and not stored:
                 self._fail("the answer's body can't be looked into", Reason.UNSCANNABLE)
                 return b""
             self._stream = self._scrubber.stream()

@@ -22,8 +22,8 @@ UPGRADE: Final = 6
 EXPECT: Final = 7
 REFUSED: Final = 8  # says another method or path than the request line
 SINGLE: Final = 9  # forwarded, but only one line of it has one meaning
-SCANNED: Final = 10  # Accept-Encoding, Range: kept only where nothing has to be scanned
-CODING: Final = 11  # Content-Encoding of a response
+SCANNED: Final = 10  # Accept-Encoding, A-IM, Range: kept only where nothing has to be scanned
+CODING: Final = 11  # Content-Encoding or IM of a response
 AUTHORIZATION: Final = 13  # never forwarded; what it says of itself may matter
 BAD: Final = 12  # not a field name, or one that some servers read as another
 
@@ -54,12 +54,14 @@ _REQUEST: dict[bytes, int] = {
     b"accept-encoding": SCANNED,
     b"range": SCANNED,
     b"if-range": SCANNED,
+    b"a-im": SCANNED,  # asks for a delta, or for gzip, under a name of its own (RFC 3229)
 }
 _RESPONSE: dict[bytes, int] = {
     b"content-length": LENGTH,
     b"transfer-encoding": TRANSFER,
     b"connection": CONNECTION,
     b"content-encoding": CODING,
+    b"im": CODING,
     b"keep-alive": DROPPED,
     b"proxy-connection": DROPPED,
     b"proxy-authenticate": DROPPED,

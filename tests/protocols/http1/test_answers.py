@@ -131,7 +131,14 @@ def test_what_a_server_read_in_the_credential_is_removed(
 
 def test_what_can_not_be_scanned_is_refused() -> None:
     """A coded or partial body while a credential was used: 502 UNSCANNABLE, not a byte of it."""
-    for field in (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n", b"HTTP/1.1 206 Partial\r\n"):
+    for field in (
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Encoding: br\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: identity, zstd\r\n",
+        b"HTTP/1.1 200 OK\r\nIM: gzip\r\n",
+        b"HTTP/1.1 206 Partial\r\n",
+        b"HTTP/1.1 226 IM Used\r\n",
+    ):
         conductor = _play(field + b"Content-Length: 6\r\n\r\nsecret")
         conductor.check_ended()
         assert conductor.to_loop.startswith(b"HTTP/1.1 502 ")
@@ -311,3 +318,15 @@ def test_many_refusals_in_one_piece() -> None:
     conductor.down_eof()
     conductor.check_ended()
     assert conductor.to_loop.count(b"HTTP/1.1 405 ") == 1000
+
+
+def test_nothing_is_asked_for_that_can_not_be_scanned() -> None:
+    """Codings, deltas and ranges are not asked for while a credential is used."""
+    server = Server((OK,))
+    conductor = Conductor(SPEC, World(server=server))
+    asked = b"Accept-Encoding: gzip, br\r\nA-IM: vcdiff, gzip\r\n"
+    asked += b"Range: bytes=1-2\r\nIf-Range: x\r\nTE: gzip\r\n"
+    conductor.down(b"GET / HTTP/1.1\r\n" + HOST + asked + b"\r\n")
+    [seen] = server.requests
+    assert {name for name, _ in seen.headers} == {b"host", b"accept-encoding", b"authorization"}
+    assert seen.header(b"accept-encoding") == [b"identity"]

@@ -148,6 +148,8 @@ PLACES: dict[str, Callable[[bytes], bytes]] = {
     "no HTTP": lambda said: said + b"\r\n\r\n",
     "gzip, it says": lambda said: _length(said, b"Content-Encoding: gzip\r\n"),
     "range": lambda said: _length(said, b"Content-Range: bytes 0-9/99\r\n", b"206 Partial"),
+    "a delta": lambda said: _length(said, b"IM: vcdiff\r\n", b"226 IM Used"),
+    "gzip, by its other name": lambda said: _length(said, b"IM: gzip\r\n"),
     "head too long": lambda said: _length(b"", (b"X-A: %b\r\n" % (said * 20)) * 99),
 }
 
