@@ -286,7 +286,8 @@ class Answering(Walking):
             self._drop_message()
             self._fail(Refusal(Reason.POLICY_DENIED, NOT_NORMAL))
             return
-        self._copy = Copying(self._copy_begins(), inward=True, outward=True, hashed=True)
+        step = self._copy_begins()
+        self._copy = Copying(step, inward=True, outward=True, hashed=True, both=True)
 
     def _copy_done(self) -> None:
         copy = self._copy

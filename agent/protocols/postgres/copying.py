@@ -8,12 +8,17 @@ from agent.protocols.postgres.step import Step
 
 @dataclass(slots=True)
 class Copying:
-    """One COPY under way. inward: the loop may still send; outward: the server may."""
+    """One COPY under way. inward: the loop may still send; outward: the server may.
+
+    both: of a replication session. Its server goes on with data behind its own CopyDone, to the
+    end of the transaction that it is decoding (PostgreSQL 15, measured).
+    """
 
     step: Step
     inward: bool
     outward: bool
     hashed: bool  # data goes, or went, to the server
+    both: bool = False
     bytes_in: int = 0
     hash_in: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 

@@ -152,7 +152,7 @@ class Walking(State):
     def _may_stream(self, kind: int, step: Step) -> bool:
         if kind == _COPY_DATA:
             copy = self._copy
-            return copy is not None and copy.outward
+            return copy is not None and (copy.outward or copy.both)
         if step.failed or self._copy is not None:
             return False
         return step.kind == EXECUTE or (step.kind == QUERY and step.in_rows)

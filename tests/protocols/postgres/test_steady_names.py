@@ -201,6 +201,21 @@ def test_both_ways_needs_a_replication_session() -> None:
     assert granted.running()
 
 
+def test_a_replicating_server_sends_data_behind_its_end() -> None:
+    """What it is decoding comes behind its CopyDone: both go on until it says that it is over."""
+    play = Play(Answers(opened=opened(replication="database")))
+    play.loop(query("START_REPLICATION SLOT s LOGICAL 0/0"))
+    said = message(b"W", b"\0\0\0") + copy_data(b"w") + DONE + 3 * copy_data(b"late")
+    play.server(said)
+    play.loop(DONE)
+    play.server(copy_data(b"last") + tag("COPY 0") + tag("START_REPLICATION") + ready())
+    assert kinds(play.take_down()) == "WdcddddCCZ"
+    assert [outcome.status for outcome in play.outcomes] == ["00000"]
+    play.loop(query("IDENTIFY_SYSTEM"))
+    play.server(DONE)
+    assert play.finished is Reason.UPSTREAM_PROTOCOL_ERROR
+
+
 @pytest.mark.parametrize(
     ("told", "known"),
     [("15.18 (Debian 15.18-0+deb12u1)", False), ("16.4", True), ("18beta1", True), ("", False)],
