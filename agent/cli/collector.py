@@ -43,6 +43,8 @@ def _act(words: list[str]) -> int:
         return _run(arguments)
     except (NotFound, EnrollmentRefused, FileExistsError) as error:
         return _fail(error, 1)
+    except UnicodeEncodeError:
+        raise  # a ValueError of another kind
     except (SettingsError, ValueError) as error:
         return _fail(error, 2)
     except (StoreError, AuthorityError, RuntimeError) as error:

@@ -27,6 +27,7 @@ from agent.policy.sql import in_order
 from agent.policy.sql_names import write_name
 
 TEXT_BYTES_MAX = 1 << 20  # of a query from stdin
+LOOPS_SHOWN_MAX = 20
 
 
 class NoAnswer(Exception):
@@ -61,7 +62,12 @@ def explain(arguments: argparse.Namespace, policy: Policy) -> int:
     """Print the verdict and the rules that match; 0 allowed, 1 denied or no answer."""
     loop = policy.loops.get(LoopName(arguments.loop))
     if loop is None:
-        sys.stderr.write(f"the policy has no loop {arguments.loop!r}\n")
+        known = ", ".join(sorted(policy.loops)[:LOOPS_SHOWN_MAX]) or "none"
+        text = f"the policy has no loop {arguments.loop!r} (it has: {known})"
+        if arguments.json:
+            print(json_line({"verdict": "deny", "explanation": text}))
+        else:
+            sys.stderr.write(f"{clean(text)}\n")
         return 1
     try:
         if arguments.target is None:
@@ -95,8 +101,9 @@ def _of_request(policy: Policy, loop: LoopPolicy, words: list[str]) -> Answer:
 def _of_query(policy: Policy, loop: LoopPolicy, name: TargetName, words: list[str]) -> Answer:
     target = policy.targets.get(name)
     if target is None or name not in targets_of(loop):
-        what = "no rule of" if target else "the policy has no such target; nor has"
-        raise NoAnswer(f"target {name}: {what} loop {loop.name} names it")
+        if target is None:
+            raise NoAnswer(f"the policy has no target {name!r}")
+        raise NoAnswer(f"no rule of loop {loop.name} names target {name}")
     if target.protocol not in SQL_PROTOCOLS:
         raise NoAnswer(f"target {name} speaks {target.protocol}: ask with METHOD URL")
     if len(words) != 1:

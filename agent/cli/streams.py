@@ -5,11 +5,13 @@ written (a full disk) is an error with one line, never a traceback and never an 
 """
 
 import contextlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 
+EXIT_WRONG_USE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_READER_LEFT = 128 + signal.SIGPIPE
 
@@ -20,6 +22,8 @@ def guarded(name: str, act: Callable[[], int], trouble: int) -> int:
     trouble: the status when a file, the output among them, can't be read or written.
     """
     open_closed()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal's encoding lacks is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return act()
@@ -29,6 +33,9 @@ def guarded(name: str, act: Callable[[], int], trouble: int) -> int:
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         code = EXIT_READER_LEFT
+    except UnicodeEncodeError:  # of a word: what is printed is escaped
+        complain(name, "a word of the command line is not UTF-8")
+        code = EXIT_WRONG_USE
     except OSError as error:
         complain(name, said(error))
         code = trouble

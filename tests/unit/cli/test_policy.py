@@ -1,5 +1,6 @@
 """`policy check` and `policy explain`, offline."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,4 +57,6 @@ def test_explain_of_an_unknown_loop(directory: Path, capsys: pytest.CaptureFixtu
     """1, and its name."""
     words = ["policy", "explain", "--dir", str(directory), "--loop", "x", "GET", "https://a/"]
     assert loopwarden(words) == 1
-    assert "no loop 'x'" in capsys.readouterr().err
+    assert "no loop 'x' (it has: nightly)" in capsys.readouterr().err
+    assert loopwarden([*words, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "deny"

@@ -104,8 +104,8 @@ def test_a_text_may_come_from_stdin(
     ("words", "said"),
     [
         (["--target", "db", "SELECT", "1"], "as one word, in quotes"),
-        (["--target", "other", "SELECT 1"], "no rule of loop nightly names it"),
-        (["--target", "none", "SELECT 1"], "the policy has no such target"),
+        (["--target", "other", "SELECT 1"], "no rule of loop nightly names target other"),
+        (["--target", "none", "SELECT 1"], "the policy has no target 'none'"),
         (["--target", "api", "SELECT 1"], "target api speaks http: ask with METHOD URL"),
         (["SELECT 1"], "write METHOD URL, or --target"),
     ],

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,40 @@ def test_an_error_of_the_system_names_its_file(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "x: /nonexistent/x: No such file or directory\n"
     assert streams.said(OSError("AF_UNIX path too long")) == "AF_UNIX path too long"
     assert streams.said(TimeoutError()) == "TimeoutError"
+
+
+def test_what_an_encoding_lacks_is_escaped() -> None:
+    """A terminal of another encoding loses no answer over one letter."""
+    code = (
+        "import sys; from agent.cli import streams; "
+        "sys.exit(streams.guarded('x', lambda: print('a→b\\udcff') or 0, 3))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stdout) == (0, b"a\\u2192b\\udcff\n"), done.stderr
+
+
+def test_words_that_are_no_text_are_wrong_use(folder: Path) -> None:
+    """Not a traceback, and not what a codec says; a command's own words may be any bytes."""
+    word = b"\xff\xfe"
+    store = ("--state-dir", str(folder / "store"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(folder / "sock"))
+        listening.listen(8)
+        asks = ("--socket", str(folder / "sock"))
+        lines: list[list[str | bytes]] = [
+            [*_command("loopwarden", *asks, "revoke"), word],
+            [*_command("loopwarden", *asks, "run", "--loop"), word, "--", "true"],
+            [*_command("collector", "kill", *store), word],
+            [*_command("collector", "sessions", "list", *store, "--loop"), word],
+        ]
+        for line in lines:
+            done = subprocess.run(line, check=False, cwd=ROOT, capture_output=True)
+            assert done.returncode == 2, line
+            assert done.stderr.count(b"\n") == 1
+            assert b"is not UTF-8" in done.stderr
