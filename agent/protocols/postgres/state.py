@@ -135,7 +135,8 @@ class State:
         exchange.intended = False
         attributes = exchange.notes
         tag = "; ".join(exchange.tags)
-        if tag:
+        if tag:  # the server's words, which may repeat what it was told
+            tag = self._down.clean(tag.encode()).decode(errors="replace")
             attributes.append(("command_tag", tag[:TAG_CHARS_MAX]))
         attributes.append(("transaction_state", self._status.decode()))
         if notes:

@@ -1,5 +1,7 @@
 """How sessions end: by a side, by a cut, by what may not be said; and the secret never."""
 
+from base64 import b64encode
+
 import pytest
 
 from agent.model.audit import Outcome
@@ -227,6 +229,18 @@ def test_the_secret_never_goes_down(piece: int) -> None:
     play.server(error_response("ERROR", "XX000", f"secret {CANARY.decode()}") + ready(), piece)
     assert CANARY not in play.down
     assert kinds(play.take_down()) == "EZ"
+
+
+@pytest.mark.parametrize("encoded", [CANARY, CANARY.hex().encode(), b64encode(CANARY)])
+def test_no_record_quotes_a_secret_that_the_server_repeats(encoded: bytes) -> None:
+    """What a server calls the end of a command is recorded, without the secret in it."""
+    play = Play(Answers())
+    play.loop(query("SELECT 1"))
+    play.server(tag(f"SELECT {encoded.decode()}") + ready())
+    [outcome] = play.outcomes
+    [told] = [value for name, value in outcome.attributes if name == "command_tag"]
+    assert told.startswith("SELECT ***************")
+    assert encoded.decode()[4:12] not in told
 
 
 @pytest.mark.parametrize("size", [CANARY[0], CANARY[0] << 16 | CANARY[0]])
