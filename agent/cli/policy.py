@@ -3,14 +3,16 @@
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from agent.broker.control import Accepted, ReloadPolicy
 from agent.broker.policy_files import load_policy
 from agent.cli import policy_explain
 from agent.cli.client import Client
+from agent.cli.collector_text import json_line
 from agent.config.daemon import Daemon
-from agent.policy.errors import PolicyError
+from agent.policy.errors import PolicyError, Problem
 from agent.policy.schema import Policy
 
 SocketOf = Callable[[argparse.Namespace, Daemon], Path]
@@ -25,6 +27,7 @@ def add_parsers(
     check_parser = actions.add_parser("check", help="are these files a policy? (no daemon needed)")
     check_parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     check_parser.add_argument("--dir", type=Path, help="the directory (default: the daemon's)")
+    check_parser.add_argument("--json", action="store_true", help="one JSON document")
     check_parser.set_defaults(act=check)
     explain_parser = policy_explain.add_parser(actions)
     explain_parser.add_argument("--dir", type=Path, help="the directory (default: the daemon's)")
@@ -38,14 +41,35 @@ def check(arguments: argparse.Namespace, config: Daemon) -> int:
     try:
         policy = _load(arguments.files, arguments.dir, config)
     except PolicyError as error:
-        for problem in error.problems:
-            sys.stderr.write(f"{problem}\n")
+        if arguments.json:
+            print(json_line({"ok": False, "problems": _rows(error.problems), "warnings": []}))
+        else:
+            for problem in error.problems:
+                sys.stderr.write(f"{problem}\n")
         return 1
+    if arguments.json:
+        print(json_line(_facts(policy)))
+        return 0
     for warning in policy.warnings:
         sys.stderr.write(f"{warning.place}: warning: {warning.text}\n")
     print(f"ok: {len(policy.loops)} loops, {len(policy.targets)} targets, "
           f"revision {policy.revision[:12]}")  # fmt: skip
     return 0
+
+
+def _facts(policy: Policy) -> dict[str, object]:
+    return {
+        "ok": True,
+        "loops": len(policy.loops),
+        "targets": len(policy.targets),
+        "revision": policy.revision,
+        "problems": [],
+        "warnings": _rows(policy.warnings),
+    }
+
+
+def _rows(problems: tuple[Problem, ...]) -> list[dict[str, object]]:
+    return [{**asdict(one.place), "text": one.text} for one in problems]
 
 
 def explain(arguments: argparse.Namespace, config: Daemon) -> int:

@@ -14,6 +14,7 @@ import msgspec
 DEFAULT_PATH = Path("/etc/loopwarden/loopwarden.toml")
 INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,30}")
 PROXY_WORKERS_MAX = 64
+WAIT_S_MAX = 86_400
 
 
 class ConfigError(Exception):
@@ -129,6 +130,12 @@ def _refuse_unknown(path: Path, tree: dict[str, object], kind: type, prefix: str
             _refuse_unknown(path, value, inner, f"{prefix}{key}.")
 
 
+def _folders(config: Daemon) -> tuple[str, ...]:
+    given = (config.policy_dir, config.state_dir, config.run_dir, config.bpffs)
+    # without a collector nobody has to have an identity
+    return (*given, config.collector.identity_dir) if config.collector.identity_dir else given
+
+
 def _check(path: Path, config: Daemon) -> None:
     ports = (config.proxy_port, config.dns_port)
     problems = [
@@ -146,7 +153,15 @@ def _check(path: Path, config: Daemon) -> None:
             config.spool.bytes_max < 4 * config.spool.segment_bytes_max,
             "spool.bytes_max: at least four segments",
         ),
-        (config.drain_s < 0, "drain_s: not negative"),
+        (not 0 <= config.drain_s <= WAIT_S_MAX, f"drain_s: 0 to {WAIT_S_MAX}"),
+        (
+            not 0 < config.spool.heartbeat_s <= WAIT_S_MAX,
+            f"spool.heartbeat_s: more than 0, at most {WAIT_S_MAX}",
+        ),
+        (
+            not all(text.startswith("/") for text in _folders(config)),
+            "policy_dir, state_dir, run_dir, bpffs, collector.identity_dir: with a leading slash",
+        ),
         (
             config.log_level not in ("debug", "info", "warning", "error"),
             "log_level: debug, info, warning or error",

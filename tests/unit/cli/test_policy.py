@@ -60,3 +60,19 @@ def test_explain_of_an_unknown_loop(directory: Path, capsys: pytest.CaptureFixtu
     assert "no loop 'x' (it has: nightly)" in capsys.readouterr().err
     assert loopwarden([*words, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["verdict"] == "deny"
+
+
+def test_check_for_programs(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One document, on stdout: what is there, or each problem with its place; the same status."""
+    assert loopwarden(["policy", "check", "--json", "--dir", str(directory)]) == 0
+    good = json.loads(capsys.readouterr().out)
+    assert (good["ok"], good["loops"], good["targets"], good["problems"]) == (True, 1, 2, [])
+    (directory / "bad.yaml").write_text("loops: {x: {rulez: []}}\n")
+    assert loopwarden(["policy", "check", "--json", "--dir", str(directory)]) == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert (found["ok"], said.err) == (False, "")
+    first = found["problems"][0]
+    assert (first["source"], first["line"]) == (str(directory / "bad.yaml"), 1)
+    assert first["column"] == 13
+    assert "did you mean 'rules'" in first["text"]
