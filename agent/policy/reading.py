@@ -131,11 +131,12 @@ def flag(node: Node, problems: Problems) -> bool:
 
 def number(node: Node, problems: Problems) -> int:
     """Return a number of 0 to 2**32-2 (a uid)."""
-    if isinstance(node, Scalar) and re.fullmatch(r"[0-9]{1,10}", node.text, re.ASCII):
+    if isinstance(node, Scalar) and re.fullmatch(r"0|[1-9][0-9]{0,9}", node.text, re.ASCII):
         value = int(node.text)
         if value < (1 << 32) - 1:
             return value
-    problems.add(node.place, "write a number of 0 to 4294967294")
+    # 0755 is another number in YAML 1.1 than in YAML 1.2
+    problems.add(node.place, "write a number of 0 to 4294967294, without zeros before it")
     return 0
 
 

@@ -77,6 +77,7 @@ MISTAKES = [
     ("{user: root}", "{user: root, uid: 0}", "has one of user, group, uid"),
     ("{user: root}", "{}", "has one of user, group, uid"),
     ("{uid: 1000}", "{uid: -1}", "write a number of 0 to 4294967294"),
+    ("{uid: 1000}", "{uid: 0755}", "write a number of 0 to 4294967294, without zeros"),
     ("{uid: 1000}", "{uid: 4294967295}", "write a number of 0 to 4294967294"),
     ("max_duration: 2h", "max_duration: 2 hours", "such as 90s, 15m, 2h or 1d"),
     ("max_duration: 2h", "max_duration: 0s", "such as 90s, 15m, 2h or 1d"),
