@@ -17,6 +17,9 @@ from agent.masking.escapes import NAMED
 
 ANCHOR_BYTES_MIN, ANCHOR_BYTES_MAX = 4, 16
 BROKEN_BYTES_MIN = 2  # one byte before a line's end is not held back: too many lines end so
+OPENING_BYTES = 3  # of a text, by which its beginning is looked for
+SHORT_BYTES = 96  # at the data's end, which is always read: a shorter beginning is there
+_INTRODUCERS = (b"%", b"\\", b"&", b"=")  # what an escape begins with
 
 _RUN = re.compile(rb"[A-Za-z0-9]+")
 _BREAK = (
@@ -36,12 +39,13 @@ _ESCAPE = re.compile(
 class Near:
     """One text, and what has to stand in the data for it."""
 
-    __slots__ = ("_text", "anchors", "window_bytes")
+    __slots__ = ("_openings", "_text", "anchors", "window_bytes")
 
     def __init__(self, text: bytes) -> None:
         # "=" before a line's end is quoted-printable's break, or padding: read as the break
         self._text = text.rstrip(b"=") or text
         self.anchors = _anchors(text)
+        self._openings = _openings(text)
         self.window_bytes = 2 * len(text) + 256  # what it may become at most
 
     def spans(self, data: bytes, *, broken: bool) -> list[tuple[int, int]]:
@@ -73,8 +77,19 @@ class Near:
                 merged.append((begin, end))
         return merged
 
+    def may_begin(self, data: bytes) -> int:
+        """Return from where the end of the data has to be read to see whether it begins there."""
+        if not self.anchors:
+            return len(data)
+        if data[:1] == self._text[:1]:  # what is held begins so
+            return 0
+        begin = max(0, len(data) - self.window_bytes)
+        short = max(begin, len(data) - SHORT_BYTES)
+        found = [data.find(opening, begin, short + OPENING_BYTES) for opening in self._openings]
+        return min([short, *(at for at in found if at >= 0)])
+
     def begins(self, plain: "Plain") -> int | None:
-        """Return where the end of the data begins that may be the text's beginning."""
+        """Return where the end of what was read begins that may be the text's beginning."""
         if not self.anchors:
             return None
         text = plain.text
@@ -155,6 +170,15 @@ def _meant(found: re.Match[bytes]) -> bytes | None:
             return b"="
         case group:
             return bytes((int(found[group], 16),))
+
+
+def _openings(text: bytes) -> tuple[bytes, ...]:
+    """Return what a text's first bytes look like in data, up to the first that is escaped."""
+    run = _RUN.match(text)
+    plain = run[0][:OPENING_BYTES] if run else b""
+    if len(plain) == OPENING_BYTES:
+        return (plain,)
+    return tuple(plain + byte for byte in (text[len(plain) : len(plain) + 1], *_INTRODUCERS))
 
 
 def _anchors(text: bytes) -> tuple[bytes, ...]:

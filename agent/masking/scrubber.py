@@ -29,7 +29,6 @@ class Scrubber:
         "_known",
         "_literals",
         "_near",
-        "_near_bytes_max",
         "_subtle",
         "_wide",
         "tail_bytes_max",
@@ -42,7 +41,6 @@ class Scrubber:
         self._wide = tuple(forms.wide for forms in self._forms)
         self._near = tuple(near for forms in self._forms for near in forms.near)
         self._subtle = any(forms.subtle for forms in self._forms)
-        self._near_bytes_max = max([1, *(near.window_bytes for near in self._near)])
         self._known = (b"", b"")  # the complete data that came last: heads recur
         self.tail_bytes_max = max([1, *(forms.hidden_bytes_max for forms in self._forms)]) - 1
 
@@ -104,7 +102,7 @@ class Scrubber:
             for forms in self._forms:
                 found = forms.start.search(whole)
                 keep = min(keep, found.start() if found else keep)
-        begin = max(0, len(whole) - self._near_bytes_max)
+        begin = min([len(whole), *(near.may_begin(whole) for near in self._near)])
         plain = Plain(whole[begin:])
         begun = [near.begins(plain) for near in self._near]
         return min([keep, *(begin + start for start in begun if start is not None)])
