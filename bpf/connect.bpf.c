@@ -3,6 +3,7 @@
  * service goes to our resolver; a run may talk to its own loopback listeners; all else is no. */
 #include "include/gate.h"
 #include "include/listener.h"
+#include "include/share.h"
 
 #define SOL_SOCKET 1
 #define SO_MARK 36
@@ -63,9 +64,15 @@ static __always_inline int lw_mark_flow(struct bpf_sock_addr *ctx, struct lw_cfg
 					struct lw_who *w, struct lw_stamp *s, const __u32 *a,
 					__u16 port)
 {
+	struct lw_pending *p = bpf_map_lookup_elem(&pending, &w->tag);
 	struct lw_flow *f = &s->flow;
+	__u32 *slot;
 
 	f->connect_ns = bpf_ktime_get_boot_ns();
+	f->mark = 0; /* no SYN goes under what this one had before */
+	slot = p ? lw_pending_slot(p, w->tag, f->connect_ns) : 0;
+	if (!slot)
+		return lw_refuse_soft(LW_EAGAIN, LW_C_CROWDED, w->tag);
 	f->mark = lw_next_mark(c->mark_base, f->connect_ns);
 	if (!f->mark)
 		return lw_deny(LW_C_NO_ROOM, w->tag);
@@ -80,6 +87,7 @@ static __always_inline int lw_mark_flow(struct bpf_sock_addr *ctx, struct lw_cfg
 	lw_fill_chain(f);
 	if (bpf_map_update_elem(&mflows, &f->mark, f, BPF_ANY) || lw_set_mark(ctx, f->mark))
 		return lw_deny(LW_C_NO_ROOM, w->tag);
+	*slot = f->mark;
 	lw_count(LW_C_MARKED);
 	return 1;
 }
@@ -121,13 +129,15 @@ static __always_inline int lw_connect(struct bpf_sock_addr *ctx, const __u32 *a)
 		return 0;
 	s->flags = 0;
 	if (port == 53) {
+		if (!lw_may_ask(w.tag))
+			return lw_refuse_soft(LW_EAGAIN, LW_C_CROWDED, w.tag);
 		s->flags = LW_ST_DNS;
 		__builtin_memcpy(s->dns_addr, a, sizeof(s->dns_addr));
 		s->dns_port = port;
 		return lw_set_mark(ctx, 0) ? lw_deny(LW_C_NO_ROOM, w.tag) : 2;
 	}
 	if (ctx->protocol != IPPROTO_TCP)
-		return lw_refuse_soft(ctx, LW_C_UDP, w.tag);
+		return lw_refuse_soft(LW_ECONNREFUSED, LW_C_UDP, w.tag);
 	if (!lw_is_loopback(a))
 		return lw_mark_flow(ctx, c, &w, s, a, port);
 	if (lw_is_our_port(c, port))

@@ -3,6 +3,7 @@
  * goes: loopback, to the proxy, the resolver or the run's own listener. All else is dropped,
  * whatever became of the other hooks or of nft. */
 #include "include/listener.h"
+#include "include/share.h"
 #include <bpf/bpf_endian.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -130,6 +131,21 @@ static __always_inline int lw_may_open(struct __sk_buff *skb, struct lw_cfg *c,
 	return record && record->cookie == stamp->flow.cookie;
 }
 
+/* A SYN of nobody's run under a mark of ours: who may set marks would take a run's record. */
+static __always_inline int lw_is_forged(struct __sk_buff *skb)
+{
+	struct lw_packet p = {};
+	struct lw_cfg *c;
+	__u32 zero = 0;
+
+	if (!skb->mark)
+		return 0;
+	c = bpf_map_lookup_elem(&cfg, &zero);
+	if (!c || (skb->mark & ~LW_NONCE_MASK) != c->mark_base)
+		return 0;
+	return lw_parse(skb, &p) || p.opens;
+}
+
 SEC("cgroup_skb/egress")
 int egress(struct __sk_buff *skb)
 {
@@ -141,7 +157,7 @@ int egress(struct __sk_buff *skb)
 	__u64 tag = lw_socket_tag(skb, &stamp);
 
 	if (!tag)
-		return 1;
+		return lw_is_forged(skb) ? lw_drop(LW_C_FORGED) : 1;
 	run = bpf_map_lookup_elem(&runs, &tag);
 	c = bpf_map_lookup_elem(&cfg, &zero);
 	if (!run || !c)
@@ -153,7 +169,7 @@ int egress(struct __sk_buff *skb)
 	if (lw_parse(skb, &p) || !p.to_loopback)
 		return lw_drop(LW_C_EGRESS);
 	if (p.dport == c->dns_port)
-		return 1;
+		return p.proto != IPPROTO_UDP || lw_may_ask(tag) || lw_drop(LW_C_CROWDED);
 	if (p.proto == IPPROTO_TCP && (!p.opens || lw_may_open(skb, c, stamp, &p)))
 		return 1;
 	return lw_drop(LW_C_EGRESS);

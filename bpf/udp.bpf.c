@@ -3,6 +3,7 @@
  * the asked server's name; everything else of a run is refused. Mapped addresses and AF_INET
  * addresses on AF_INET6 sockets arrive at the 4 hooks (sendmsg) or as mapped (recvmsg). */
 #include "include/gate.h"
+#include "include/share.h"
 
 /* Returns 0 no, 1 as it is, 2 to the resolver. */
 static __always_inline int lw_sendmsg(struct bpf_sock_addr *ctx, const __u32 *a)
@@ -25,6 +26,8 @@ static __always_inline int lw_sendmsg(struct bpf_sock_addr *ctx, const __u32 *a)
 		return 1;
 	if (port != 53)
 		return lw_deny(LW_C_UDP, w.tag);
+	if (!lw_may_ask(w.tag))
+		return lw_refuse_soft(LW_EAGAIN, LW_C_CROWDED, w.tag);
 	s->flags = LW_ST_DNS;
 	__builtin_memcpy(s->dns_addr, a, sizeof(s->dns_addr));
 	s->dns_port = port;

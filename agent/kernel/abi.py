@@ -3,7 +3,7 @@
 import ctypes as c
 from enum import IntEnum, IntFlag
 
-ABI = 1
+ABI = 2
 CHAIN_MAX = 8
 EXE_MAX = 256
 ARGV_MAX = 512
@@ -13,6 +13,9 @@ RUN_LEVEL_MAX = 16
 RUNS_MAX = 4096
 FLOWS_MAX = 8192
 PROCS_MAX = 16384
+PENDING_MAX = 1024
+DNS_STEP_NS = 1_000_000
+DNS_BURST_NS = 2_000_000_000
 META_BYTES = 4096
 META_BODY_MAX = META_BYTES - 4
 
@@ -59,6 +62,8 @@ class Cause(IntEnum):
     RUN_UNKNOWN = 11
     EVENT_LOST = 12
     FAMILY = 13
+    CROWDED = 14
+    FORGED = 15
 
 
 class Cfg(c.Structure):
@@ -82,6 +87,17 @@ class RunEntry(c.Structure):
         ("flags", c.c_uint32),
         ("pad", c.c_uint32),
         ("run_id", c.c_uint8 * 16),
+    )
+
+
+class Pending(c.Structure):
+    """struct lw_pending."""
+
+    _fields_ = (
+        ("dns_ns", c.c_uint64),
+        ("next", c.c_uint32),
+        ("pad", c.c_uint32),
+        ("marks", c.c_uint32 * PENDING_MAX),
     )
 
 
@@ -183,6 +199,7 @@ class Event(c.Structure):
 MIRRORS: dict[str, type[c.Structure]] = {
     "lw_cfg": Cfg,
     "lw_run": RunEntry,
+    "lw_pending": Pending,
     "lw_meta": Meta,
     "lw_tag": TagValue,
     "lw_proc_key": ProcKey,

@@ -81,6 +81,7 @@ class Maps:
         self.cfg = Map(map_dir / "cfg", c.c_uint32, abi.Cfg)
         self.runs = Map(map_dir / "runs", c.c_uint64, abi.RunEntry)
         self.loops = Map(map_dir / "loops", c.c_uint64, c.c_uint64)
+        self.pending = Map(map_dir / "pending", c.c_uint64, abi.Pending)
         self.run_meta = Map(map_dir / "run_meta", c.c_uint64, abi.Meta)
         self.mflows = Map(map_dir / "mflows", c.c_uint32, abi.Flow)
         self.procs = Map(map_dir / "procs", abi.ProcKey, abi.Proc)
@@ -101,9 +102,10 @@ class Maps:
 
     def close(self) -> None:
         """Close all descriptors."""
-        opened = (self.cfg, self.runs, self.loops, self.run_meta, self.mflows, self.procs)
-        for one in opened:
+        for one in (self.cfg, self.runs, self.loops, self.pending, self.run_meta):
             one.close()
+        self.mflows.close()
+        self.procs.close()
         self._counters.close()
         if self.tags is not None:
             self.tags.close()

@@ -121,10 +121,12 @@ class RunTable:
         entry.run_id[:] = decode_ulid(run.run_id)
         try:
             self.maps.run_meta.put(tag, serialize_run(run), BPF_NOEXIST)
+            self.maps.pending.put(tag, abi.Pending(), BPF_NOEXIST)
             self.maps.runs.put(tag, entry, BPF_NOEXIST)
             self.maps.loops.put(ctypes.c_uint64(run.cgroup_id), tag, BPF_NOEXIST)
         except OSError:
             self.maps.runs.drop(tag)
+            self.maps.pending.drop(tag)
             self.maps.run_meta.drop(tag)
             raise
         self._known[run.tag] = run
@@ -150,6 +152,7 @@ class RunTable:
         self.maps.runs.drop(tag)
         if held is not None and held.value == run.tag:
             self.maps.loops.drop(ctypes.c_uint64(run.cgroup_id))
+        self.maps.pending.drop(tag)
         self.maps.run_meta.drop(tag)
         self._known.pop(run.tag, None)
 

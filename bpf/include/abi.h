@@ -5,7 +5,7 @@
 #ifndef LW_ABI_H
 #define LW_ABI_H
 
-#define LW_ABI 1
+#define LW_ABI 2
 
 #define LW_CHAIN_MAX 8	  /* processes in a flow record; more ancestors are left out */
 #define LW_LEVELS_MAX 32  /* cgroup levels searched; a run deeper than this is not seen */
@@ -19,6 +19,9 @@
 #define LW_EVENTS_BYTES 262144
 #define LW_NONCE_MASK 0xfffffu
 #define LW_NONCE_TRIES 4	   /* nonces whose record is fresh are passed over */
+#define LW_PENDING_MAX 1024	   /* connections of a run on their way to the proxy; power of 2 */
+#define LW_DNS_STEP_NS 1000000ull  /* a run's share of the resolver: 500 questions a second, */
+#define LW_DNS_BURST_NS 2000000000ull /* and 1,000 at once; each counts when asked and when it leaves */
 #define LW_FRESH_NS 10000000000ull /* user space refuses records half as old */
 
 enum lw_run_flag { LW_RUN_REVOKED = 1, LW_RUN_ADOPT = 2 };
@@ -47,7 +50,9 @@ enum lw_cause {
 	LW_C_RUN_UNKNOWN = 11,
 	LW_C_EVENT_LOST = 12, /* not a denial: an event did not fit its ring */
 	LW_C_FAMILY = 13,
-	LW_C_COUNT = 14,
+	LW_C_CROWDED = 14, /* too many of the run's connections or questions wait */
+	LW_C_FORGED = 15,  /* an outsider's packet under a mark of ours */
+	LW_C_COUNT = 16,
 };
 
 struct lw_cfg {
@@ -64,6 +69,13 @@ struct lw_run {
 	__u32 flags;
 	__u32 pad;
 	__u8 run_id[16];
+};
+
+struct lw_pending {
+	__u64 dns_ns; /* when the run's share of the resolver is unused again; boot time */
+	__u32 next;
+	__u32 pad;
+	__u32 marks[LW_PENDING_MAX]; /* of its last connections */
 };
 
 struct lw_meta {

@@ -14,11 +14,14 @@ static __always_inline int lw_refuse(struct bpf_sock_addr *ctx, __u32 cause, __u
 	return lw_deny(cause, tag);
 }
 
-/* Deny so that clients fall back at once: QUIC takes ECONNREFUSED for "use TCP". 5.18 and later. */
-static __always_inline int lw_refuse_soft(struct bpf_sock_addr *ctx, __u32 cause, __u64 tag)
+#define LW_EAGAIN 11
+#define LW_ECONNREFUSED 111
+
+/* Deny with an error that tells what to do: QUIC takes ECONNREFUSED for "use TCP". 5.18 and later. */
+static __always_inline int lw_refuse_soft(int error, __u32 cause, __u64 tag)
 {
 	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_set_retval))
-		bpf_set_retval(-111 /* ECONNREFUSED */);
+		bpf_set_retval(-error);
 	return lw_deny(cause, tag);
 }
 

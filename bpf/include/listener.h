@@ -13,6 +13,13 @@ static __always_inline int lw_is_own_listener(void *ctx, struct bpf_sock_tuple *
 	struct lw_stamp *theirs;
 	int same;
 
+	if (!sk) { /* one that is closing may have that very pair; the kernel takes the listener */
+		if (size == sizeof(tuple->ipv4))
+			tuple->ipv4.sport = 0;
+		else
+			tuple->ipv6.sport = 0;
+		sk = bpf_sk_lookup_tcp(ctx, tuple, size, BPF_F_CURRENT_NETNS, 0);
+	}
 	if (!sk)
 		return 0;
 	theirs = bpf_sk_storage_get(&stamps, sk, 0, 0);

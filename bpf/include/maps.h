@@ -40,6 +40,14 @@ struct {
 	__type(value, struct lw_meta);
 } run_meta __weak SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LW_RUNS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64); /* tag */
+	__type(value, struct lw_pending);
+} pending __weak SEC(".maps");
+
 #ifndef LW_NO_TASK_STORAGE
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);

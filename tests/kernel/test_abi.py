@@ -55,7 +55,17 @@ def test_enums_equal_the_header(enum: str) -> None:
 def test_defines_equal_the_header() -> None:
     """ABI number and sizes are the header's."""
     defines = dict(re.findall(r"#define LW_(\w+) (\d+)", HEADER.read_text()))
-    wanted = ("CHAIN_MAX", "EXE_MAX", "ARGV_MAX", "RUNS_MAX", "FLOWS_MAX", "PROCS_MAX")
+    wanted = (
+        "PENDING_MAX",
+        "DNS_STEP_NS",
+        "DNS_BURST_NS",
+        "CHAIN_MAX",
+        "EXE_MAX",
+        "ARGV_MAX",
+        "RUNS_MAX",
+        "FLOWS_MAX",
+        "PROCS_MAX",
+    )
     assert int(defines["ABI"]) == abi.ABI
     assert int(defines["META_BYTES"]) == abi.META_BYTES
     assert {name: int(defines[name]) for name in wanted} == {

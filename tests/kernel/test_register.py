@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from agent.kernel import abi
+from agent.kernel import abi, objects
 from agent.kernel.errors import RunRefused
 from agent.kernel.plane import Plane
 from agent.model.flow import Evidence, Tier
@@ -110,7 +110,7 @@ def test_a_registered_cgroup_is_fenced(bench: Bench, far: FarSide) -> None:
     path = _service(bench)
     _register(bench, path)
     child = bench.python(path, "sys.stdin.readline()\n" + DIAL, FAR4, FAR6)
-    links = bench.plane.config.pin_dir / "v1" / "links"
+    links = objects.version_dir(bench.plane.config.pin_dir) / "links"
     for name in os.listdir(links):
         (links / name).unlink()
     far.take()
