@@ -60,7 +60,10 @@ class Intake:
         Raises:
             Malformed: it is none, or may not come now.
         """
-        found = next_packet(self._held)
+        held = self._held
+        if held and TERMINATE.startswith(held[: len(TERMINATE)]):
+            return Goodbye() if len(held) >= len(TERMINATE) else None
+        found = next_packet(held)
         if found is None:
             return None
         packet, self._held = found
@@ -70,8 +73,6 @@ class Intake:
             if self._gss_asked:
                 raise Malformed("a request for GSSAPI encryption twice")
             self._gss_asked = True
-        elif isinstance(packet, SslRequest) and self._held == TERMINATE:
-            return Goodbye()
         elif isinstance(packet, SslRequest) and self._held:
             # they would pass for what came through TLS (CVE-2021-23214, CVE-2021-23222)
             raise Malformed("bytes in clear behind its request for TLS")

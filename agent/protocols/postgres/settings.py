@@ -28,8 +28,9 @@ READ_ONLY = "default_transaction_read_only"
 # what else a server tells of the same: it keeps this one spelling of UTF8 (check_client_encoding)
 _TOLD_TOO = {"client_encoding": "UNICODE"}
 # of the loop's choice, as with SET later on, which any rule allows; values are the server's to
-# check. What loads a library takes effect at startup alone.
-_ALLOWED = (HARMLESS - {"local_preload_libraries"}) | {READ_ONLY}
+# check. Not what loads a library, which takes effect at startup alone, nor what a whole session
+# would see of rows.
+_ALLOWED = (HARMLESS - {"local_preload_libraries", "row_security"}) | {READ_ONLY}
 _OWN = frozenset({"user", "database", "options", "replication"})
 _NAME = re.compile(r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_$]*)?")
 _TRUE = frozenset({"on", "true", "yes", "1", "t", "y"})

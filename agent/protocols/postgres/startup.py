@@ -35,7 +35,7 @@ class GssRequest:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """Asks for TLS and says Terminate at once: a client that gave up while it connected."""
+    """Says Terminate before it asks for anything: a client that gave up while it connected."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,17 +77,18 @@ def test_bytes_between_the_request_and_tls() -> None:
     assert fatal(conductor)["C"] == "08P01"
 
 
-def test_a_goodbye_behind_the_request_for_tls() -> None:
-    """A driver that is told to end while it connects says so in clear: nothing is answered."""
+@pytest.mark.parametrize("piece", [1, 5, 100])
+def test_a_goodbye_before_a_word(piece: int) -> None:
+    """A driver that is told to end while it connects says so first: nothing is answered."""
     conductor = begin()
-    conductor.down(b"\0\0\0\x08\x04\xd2\x16\x2f" + TERMINATE)
+    conductor.down(TERMINATE + b"\0\0\0\x08\x04\xd2\x16\x2f", piece)
     conductor.check_ended()
     assert not conductor.to_loop
     assert not conductor.denied
     assert conductor.finished is Reason.DOWNSTREAM_CLOSED
-    more = begin()
-    more.down(b"\0\0\0\x08\x04\xd2\x16\x2f" + TERMINATE + b"X")
-    assert fatal(more)["C"] == "08P01"
+    other = begin()
+    other.down(TERMINATE[:4] + b"\5")
+    assert fatal(other)["C"] == "08P01"
 
 
 def test_a_name_of_another_target() -> None:
