@@ -73,8 +73,8 @@ class Service:
         enrollment = _server(ENROLLMENTS_AT_ONCE_MAX, 1, ENROLL_MESSAGE_BYTES_MAX)
         enrollment.add_generic_rpc_handlers((_enroll_rpc(self._enroll),))
         ports = Ports(
-            collector.add_secure_port(listen, mutual),
-            enrollment.add_secure_port(enroll_listen, grpc.ssl_server_credentials(self._pairs)),
+            _bind(collector, listen, mutual),
+            _bind(enrollment, enroll_listen, grpc.ssl_server_credentials(self._pairs)),
         )
         for server in (collector, enrollment):
             await server.start()
@@ -232,6 +232,15 @@ def _server(rpcs_max: int, streams_max: int, message_bytes_max: int) -> grpc.aio
         ("grpc.max_metadata_size", 8_192),
     ]
     return grpc.aio.server(options=options, maximum_concurrent_rpcs=rpcs_max)
+
+
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> int:
+    """Return the port; gRPC's own words on why there is none are about itself."""
+    try:
+        return int(server.add_secure_port(address, credentials))
+    except RuntimeError as error:
+        text = f"can't listen on {address}: is it an address of this host, and is the port free?"
+        raise RuntimeError(text) from error
 
 
 def _ingest_rpc(behaviour: Callable[..., Any]) -> "grpc.GenericRpcHandler[Any, Any]":

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import socket
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -156,6 +157,16 @@ def test_an_address_is_a_host_and_a_port(tmp_path: Path, capsys: Capture, addres
     enroll = ["enroll", "--token", "x", "--out", str(tmp_path), "--collector", address]
     assert main(enroll) == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path, capsys: Capture) -> None:
+    """By its address, not by the words of a library."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        words = ["--state-dir", str(tmp_path), "--enroll-listen", "127.0.0.1:0"]
+        assert main(["serve", "--listen", address, *words]) == 3
+    said = f"loopwarden-collector: can't listen on {address}: is it an address of this host"
+    assert said in capsys.readouterr().err
 
 
 def test_numbers_of_rows_are_numbers(state: Path, capsys: Capture) -> None:
