@@ -21,6 +21,7 @@ _ESCAPED_BACKSLASH = rb"(?:\\u005[Cc]|%5[Cc]"
 _LETTERS = {"\b": b"b", "\f": b"f", "\n": b"n", "\r": b"r", "\t": b"t"}
 _QUOTED = "/\"'`$&<>="  # what some write behind a backslash as it is
 _NAME_BYTES_MAX = 24
+INTRODUCERS = b"%\\&=\r"  # what CUT begins with
 CUT_BYTES_MAX = 64  # of it, more than any has
 CUT = re.compile(
     rb"(?:%(?:25){0,3}[0-9A-Fa-f]?"
@@ -34,8 +35,11 @@ _BACKSLASHED = re.compile(rb"\\(?:u(?:\{|00%b)|x%b)" % (_LETTER_OR_DIGIT, _LETTE
 
 def cut_escape(data: bytes) -> bytes:
     """Return the data without an escape at its end that may be incomplete."""
-    found = CUT.search(data, max(0, len(data) - CUT_BYTES_MAX))
-    return data[: found.start()] if found else data
+    end = data[-CUT_BYTES_MAX:]
+    if len(end.translate(None, INTRODUCERS)) == len(end):
+        return data
+    found = CUT.search(end)
+    return data[: len(data) - len(end) + found.start()] if found else data
 
 
 def is_thorough(data: bytes) -> bool:

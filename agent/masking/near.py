@@ -48,10 +48,14 @@ class Near:
         self._openings = _openings(text)
         self.window_bytes = 2 * len(text) + 256  # what it may become at most
 
-    def spans(self, data: bytes, *, broken: bool) -> list[tuple[int, int]]:
-        """Return where it is. broken: there may be line breaks, so that one anchor may be cut."""
+    def is_first(self, anchor: bytes) -> bool:
+        """Whether an anchor is enough where there are no line breaks."""
+        return anchor == self.anchors[0]
+
+    def spans(self, data: bytes, anchor: bytes) -> list[tuple[int, int]]:
+        """Return where it is around this anchor."""
         found = []
-        for begin, end in self._windows(data, broken=broken):
+        for begin, end in self._windows(data, anchor):
             plain = Plain(data[begin:end])
             at = plain.text.find(self._text)
             while at >= 0:
@@ -61,16 +65,15 @@ class Near:
                 at = plain.text.find(self._text, at + 1)
         return found
 
-    def _windows(self, data: bytes, *, broken: bool) -> list[tuple[int, int]]:
-        """Return the surroundings of the anchors; those that overlap are one."""
+    def _windows(self, data: bytes, anchor: bytes) -> list[tuple[int, int]]:
+        """Return the surroundings of the anchor; those that overlap are one."""
         windows: list[tuple[int, int]] = []
-        for anchor in self.anchors if broken else self.anchors[:1]:
-            at = data.find(anchor)
-            while at >= 0:
-                windows.append((max(0, at - self.window_bytes), at + self.window_bytes))
-                at = data.find(anchor, at + 1)
+        at = data.find(anchor)
+        while at >= 0:
+            windows.append((max(0, at - self.window_bytes), at + self.window_bytes))
+            at = data.find(anchor, at + 1)
         merged: list[tuple[int, int]] = []
-        for begin, end in sorted(windows):
+        for begin, end in windows:
             if merged and begin <= merged[-1][1]:
                 merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
             else:
@@ -144,12 +147,14 @@ class Plain:
 
 def is_escaped(data: bytes) -> bool:
     """Whether there is an escape in the data at all."""
-    return b"\\" in data or b"%" in data or b"&" in data or b"=3" in data
+    if b"\\" in data or b"%" in data or b"&" in data:
+        return True
+    return b"=" in data and b"=3" in data
 
 
 def is_broken(data: bytes) -> bool:
     """Whether there is a line break in the data, or the escape of one."""
-    return b"\n" in data or b"\\n" in data or b"%0" in data
+    return b"\n" in data or (b"\\" in data and b"\\n" in data) or (b"%" in data and b"%0" in data)
 
 
 def _meant(found: re.Match[bytes]) -> bytes | None:

@@ -25,6 +25,8 @@ class Scrubber:
     """
 
     __slots__ = (
+        "_anchors",
+        "_first_anchors",
         "_forms",
         "_known",
         "_literals",
@@ -40,6 +42,10 @@ class Scrubber:
         self._literals = tuple(dict.fromkeys(found))
         self._wide = tuple(forms.wide for forms in self._forms)
         self._near = tuple(near for forms in self._forms for near in forms.near)
+        self._anchors = tuple((one, near) for near in self._near for one in near.anchors)
+        self._first_anchors = tuple(
+            (one, near) for one, near in self._anchors if near.is_first(one)
+        )
         self._subtle = any(forms.subtle for forms in self._forms)
         self._known = (b"", b"")  # the complete data that came last: heads recur
         self.tail_bytes_max = max([1, *(forms.hidden_bytes_max for forms in self._forms)]) - 1
@@ -68,8 +74,9 @@ class Scrubber:
                 _find(data, form, spans)
         broken = is_broken(data)
         if broken or is_escaped(data):
-            for near in self._near:
-                spans += near.spans(data, broken=broken)
+            for anchor, near in self._anchors if broken else self._first_anchors:
+                if anchor in data:
+                    spans += near.spans(data, anchor)
             if self._subtle or is_thorough(data):
                 self._find_escaped(data, spans)
         return spans
