@@ -52,6 +52,12 @@ RUNS_A_USER_MAX = 1_024  # root is not bounded by it: one user must not use up a
 PATH_BYTES_MAX = 4_095  # Linux PATH_MAX without its end
 FINISH_RETRY_FIRST_S, FINISH_RETRY_MOST_S = 0.1, 5.0
 
+_NEXT = "See `loopwarden doctor`, and the daemon's journal."
+_NEXT_CGROUP = (
+    "Name one as /proc/PID/cgroup does, below the host's cgroup v2; `loopwarden loops` shows what "
+    "is a run already."
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -320,7 +326,8 @@ class Loops:
         try:
             run = (await self.kernel.request(message, RunCreated)).run
         except RequestFailed as error:
-            raise _refused_by_kernel(error) from error
+            asked = isinstance(message, RegisterCgroup)
+            raise _refused_by_kernel(error, _NEXT_CGROUP if asked else _NEXT) from error
         finally:
             self._creating[message.loop] -= 1
             self._creating_for[uid] -= 1
@@ -423,9 +430,5 @@ def _new_id() -> RunId:
     return RunId(clock.fresh_ulid())
 
 
-def _refused_by_kernel(error: RequestFailed) -> RunRefused:
-    return RunRefused(
-        error.failed.reason,
-        error.failed.detail,
-        "See `loopwarden doctor`, and the daemon's journal.",
-    )
+def _refused_by_kernel(error: RequestFailed, next_step: str = _NEXT) -> RunRefused:
+    return RunRefused(error.failed.reason, error.failed.detail, next_step)

@@ -264,6 +264,22 @@ def test_a_sleeping_host_does_not_stretch_a_run(
     run_async(main())
 
 
+def test_a_cgroup_that_is_refused_has_a_next_step_of_its_own(tmp_path: Path) -> None:
+    """Nothing is wrong with the host when a path was mistyped: `doctor` would find nothing."""
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            made.kernel.refuse[m.RegisterCgroup] = "no such cgroup: /nope"
+            made.kernel.refuse[m.CreateRun] = "no room"
+            refused = await expect(made.caller().ask(c.RegisterLoop("nightly", "/nope")), c.Refused)
+            assert refused.detail == "no such cgroup: /nope"
+            assert refused.next_step.startswith("Name one as /proc/PID/cgroup does")
+            refused = await expect(made.caller().ask(c.StartRun("nightly", (), "")), c.Refused)
+            assert "loopwarden doctor" in refused.next_step
+
+    run_async(main())
+
+
 def test_runs_that_are_being_made_count_for_their_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
