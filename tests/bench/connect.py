@@ -25,6 +25,7 @@ from agent.model.loop import Initiator
 from agent.runtime.clock import fresh_ulid, unix_ms
 
 CONNECTS = 4000
+PARTS = 4  # nobody takes the records here, and a run has so many: it is a run a thousand
 CONFIG = PlaneConfig(
     instance="lwbench",
     attach_cgroup="/lwbench",
@@ -76,9 +77,11 @@ def draining(port: int) -> Iterator[None]:
         process.wait()
 
 
-def measured_us(cgroup: Path | None, plane: Plane | None, run_id: RunId | None) -> float:
+def measured_us(
+    cgroup: Path | None, plane: Plane | None, run_id: RunId | None, count: int = CONNECTS
+) -> float:
     """Return microseconds a connect of one process, placed before it begins."""
-    command = [sys.executable, "-c", MEASURED, str(SERVED_PORT), str(CONNECTS)]
+    command = [sys.executable, "-c", MEASURED, str(SERVED_PORT), str(count)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     if cgroup is not None:
         (cgroup / "cgroup.procs").write_text(str(process.pid))
@@ -119,10 +122,13 @@ def rounds(count: int) -> dict[str, list[float]]:
             bystander = tree.directory("/lwbench/bystander")
             costs["bystander"].append(measured_us(bystander, None, None))
             who = Initiator(0, "root", os.getpid(), sys.executable, "", "/")
-            run_id = RunId(fresh_ulid())
-            plane.create_run(run_id, LoopName("bench"), who, (), unix_ms())
-            costs["loop"].append(measured_us(None, plane, run_id))
-            plane.remove(run_id)
+            parts: list[float] = []
+            for _ in range(PARTS):
+                run_id = RunId(fresh_ulid())
+                plane.create_run(run_id, LoopName("bench"), who, (), unix_ms())
+                parts.append(measured_us(None, plane, run_id, CONNECTS // PARTS))
+                plane.remove(run_id)
+            costs["loop"].append(statistics.mean(parts))
         finally:
             plane.close()
             clean.clean(CONFIG)
