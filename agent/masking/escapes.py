@@ -17,7 +17,9 @@ TOLERANT_BYTES_MAX = 64  # of a longer secret its last 64 bytes are searched for
 ESCAPED_BYTES_MAX = 40  # of one byte in mixed escapes: &amp;amp;#x000002B; and the like
 
 _BACKSLASH = "\\"
-_ESCAPED_BACKSLASH = rb"(?:\\u005[Cc]|%5[Cc]"
+_ESCAPED_BACKSLASH = (
+    rb"(?:\\(?:u005[Cc]|x5[Cc]|134)|%(?:25){0,3}5[Cc]|&(?:amp;){0,2}(?:#92|#[xX]5[Cc]|bsol);"
+)
 _LETTERS = {"\b": b"b", "\f": b"f", "\n": b"n", "\r": b"r", "\t": b"t"}
 _QUOTED = "/\"'`$&<>="  # what some write behind a backslash as it is
 _NAME_BYTES_MAX = 24
@@ -30,7 +32,9 @@ CUT = re.compile(
 )
 _LETTER_OR_DIGIT = rb"(?:3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])"
 _PERCENT = re.compile(rb"%%(?:25){0,3}%b" % _LETTER_OR_DIGIT)
-_BACKSLASHED = re.compile(rb"\\(?:u(?:\{|00%b)|x%b)" % (_LETTER_OR_DIGIT, _LETTER_OR_DIGIT))
+_BACKSLASHED = re.compile(
+    rb"\\(?:u(?:\{|00%b)|x%b|0[67][0-7]|1[0-7]{2})" % (_LETTER_OR_DIGIT, _LETTER_OR_DIGIT)
+)
 
 
 def cut_escape(data: bytes) -> bytes:
@@ -46,7 +50,7 @@ def is_thorough(data: bytes) -> bool:
     """Whether letters or digits are escaped in it, which most encoders leave alone."""
     if b"%" in data and _PERCENT.search(data):
         return True
-    if (b"\\u" in data or b"\\x" in data) and _BACKSLASHED.search(data):
+    if b"\\" in data and _BACKSLASHED.search(data):
         return True
     return b"&#" in data or b"amp;#" in data
 
@@ -165,7 +169,7 @@ def _behind_backslash(number: int) -> list[bytes]:
         forms = [b"u" + _hexadecimal(b"%04X" % number)]
     forms.append(rb"u\{0{0,5}%b\}" % _hexadecimal(b"%X" % number))
     if number < 0x100:
-        forms.append(b"x" + _hexadecimal(b"%02X" % number))
+        forms += [b"x" + _hexadecimal(b"%02X" % number), b"%03o" % number]
     character = chr(number)
     if character in _LETTERS:
         forms.append(_LETTERS[character])

@@ -48,6 +48,7 @@ def _forms(token: bytes) -> dict[str, bytes]:
         "json": json.dumps(text)[1:-1].encode(),
         "json with slashes escaped": json.dumps(text)[1:-1].replace("/", "\\/").encode(),
         "json, all escaped": "".join(f"\\u{byte:04x}" for byte in token).encode(),
+        "octal, all escaped": "".join(f"\\{byte:03o}" for byte in token).encode(),
         "hex": token.hex().encode(),
         "hex, upper": token.hex().upper().encode(),
         "hex, spaced": token.hex(" ").encode(),
