@@ -92,8 +92,25 @@ class Recorder:
         """Speak to this (new) reporter, first of what its predecessor did not confirm."""
         self._reporter = reporter
         self._spool_accepts = True
+        self._join_unacknowledged()
         for frame in tuple(self._unacknowledged):
             self._transmit(frame)
+
+    def _join_unacknowledged(self) -> None:
+        """Make few frames of many small ones: a peer's queue counts frames, not bytes.
+
+        Those that are waited for keep their numbers, and frames of one level stay of one level.
+        """
+        joined: collections.deque[_Frame] = collections.deque()
+        for frame in self._unacknowledged:
+            last = joined[-1] if joined else None
+            if last is None or not _may_join(last, frame):
+                joined.append(frame)
+                continue
+            last.events += frame.events
+            last.number = frame.number
+            last.size_bytes += frame.size_bytes
+        self._unacknowledged = joined
 
     def unwired(self) -> None:
         """The reporter is gone: every intent that waits has failed."""
@@ -285,6 +302,15 @@ class Recorder:
         else:
             return
         self._on_accepting(not self._full)
+
+
+def _may_join(last: _Frame, frame: _Frame) -> bool:
+    return (
+        not last.waiting
+        and not frame.waiting
+        and last.level is frame.level
+        and last.size_bytes + frame.size_bytes <= FRAME_BYTES_MAX
+    )
 
 
 def _cut(event: AuditEvent) -> AuditEvent:

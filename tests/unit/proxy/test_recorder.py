@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from agent.ipc.endpoint import Endpoint, PeerGone
+from agent.ipc.endpoint import QUEUED_FRAMES_MAX, Endpoint, PeerGone
 from agent.ipc.messages import FRAME_BYTES_MAX, Durable, Record, SpoolState
 from agent.ipc.records import unpack_event
 from agent.model.audit import (
@@ -318,7 +318,7 @@ def test_without_a_reporter_intents_fail(how: str) -> None:
 
 
 def test_a_new_reporter_gets_all_that_is_not_acknowledged() -> None:
-    """In order, with the numbers they had; what was acknowledged is not sent again."""
+    """In order, small ones in one frame under the last number; not what was acknowledged."""
 
     async def claim(case: Case) -> None:
         for number in (1, 2, 3):
@@ -331,7 +331,29 @@ def test_a_new_reporter_gets_all_that_is_not_acknowledged() -> None:
         successor = Ear()
         case.recorder.wired(cast("Endpoint", successor))
         assert successor.events == [finished("2"), finished("3"), finished("4")]
-        assert [frame.durable for frame in successor.frames] == [2, 3, 4]
+        assert [frame.durable for frame in successor.frames] == [4]
+
+    on_loop(claim)
+
+
+def test_what_a_new_reporter_gets_at_once_fits_its_queue() -> None:
+    """More small frames than a peer's queue takes are sent again as few, all in order."""
+
+    async def claim(case: Case) -> None:
+        count = QUEUED_FRAMES_MAX + 1_000
+        for number in range(count):
+            case.recorder.record(finished(str(number)))
+            case.recorder.flush()
+        assert len(case.ear.frames) == count
+        case.recorder.unwired()
+        new = Ear()
+        case.recorder.wired(cast("Endpoint", new))
+        assert len(new.frames) < QUEUED_FRAMES_MAX / 10
+        assert new.events == [finished(str(number)) for number in range(count)]
+        assert new.frames[-1].durable == count
+        case.recorder.durable(Durable(count))
+        async with asyncio.timeout(5):
+            await case.recorder.settle()
 
     on_loop(claim)
 
