@@ -18,7 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 class Resolver:
-    """Answers from the names of the policy that is in force."""
+    """Answers from the names of the policy that is in force.
+
+    Before it has heard of a policy it reads nothing: a query waits in the kernel's buffer and is
+    answered then. "Not known" would be taken for the last word on a name that is a target's.
+    """
 
     def __init__(self) -> None:
         self._event_loop = asyncio.get_running_loop()
@@ -26,7 +30,7 @@ class Resolver:
         self._acceptor = Acceptor(self._take)
         self._connecting: set[asyncio.Task[object]] = set()
         self.connections = 0
-        self.names = Names()
+        self._names: Names | None = None
 
     def listen(self, udp: list[socket.socket], tcp: list[socket.socket]) -> None:
         """Serve these sockets instead of what there was."""
@@ -34,14 +38,31 @@ class Resolver:
         self._udp = udp
         for sock in udp:
             sock.setblocking(False)
-            self._event_loop.add_reader(sock.fileno(), self._readable, sock)
+        self._acceptor.set_open(open_=self._names is not None)
         self._acceptor.listen(tcp)
+        if self._names is not None:
+            self._start_udp()
+
+    def use(self, names: Names) -> None:
+        """Answer from these names from now on."""
+        first, self._names = self._names is None, names
+        if first:
+            self._start_udp()
+            self._acceptor.set_open(open_=True)
+
+    def answer(self, query: bytes) -> bytes | None:
+        """Return the answer to a query, None when there is none to give."""
+        return None if self._names is None else answer(query, self._names)
 
     def close(self) -> None:
         """Stop."""
         self._stop_udp()
         self._udp = []
         self._acceptor.close()
+
+    def _start_udp(self) -> None:
+        for sock in self._udp:
+            self._event_loop.add_reader(sock.fileno(), self._readable, sock)
 
     def _stop_udp(self) -> None:
         for sock in self._udp:
@@ -52,7 +73,7 @@ class Resolver:
         for _ in range(QUERIES_A_TURN_MAX):
             try:
                 query, sender = sock.recvfrom(QUERY_BYTES_MAX + 1)
-                reply = answer(query, self.names)
+                reply = self.answer(query)
                 if reply is not None:
                     sock.sendto(reply, sender)
             except BlockingIOError:
@@ -119,7 +140,7 @@ class Conversation(asyncio.Protocol):
         self._abort()
 
     def _reply(self, query: bytes) -> None:
-        reply = answer(query, self._resolver.names)
+        reply = self._resolver.answer(query)
         if reply is None:
             self._abort()
         elif self._transport is not None:

@@ -196,7 +196,7 @@ class Worker:
                 taken = self._services.sessions.stop(run_id, target, name)
                 received.reply(HeldStopped(taken))
             case PolicyNames(_, names):
-                self._resolver.names = Names.of(names)
+                self._resolver.use(Names.of(names))
             case message:
                 logger.error("the broker sent a %s", type(message).__name__)
 
