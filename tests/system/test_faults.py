@@ -7,6 +7,7 @@ a loop was answered must be at the collector. Every call has a path of its own.
 import json
 import os
 import random
+import socket
 import subprocess
 import tempfile
 import textwrap
@@ -57,6 +58,19 @@ LOAD = textwrap.dedent(
     for caller in range(int(callers)):
         threading.Thread(target=call, args=(caller,), daemon=True).start()
     time.sleep(3600)
+    """
+)
+# Names that are looked up all the time: the time and the error's number of each that failed.
+LOOKING = textwrap.dedent(
+    """
+    import socket, sys, time
+    print("up", flush=True)
+    while True:
+        try:
+            socket.getaddrinfo(sys.argv[1], 443)
+        except socket.gaierror as error:
+            print(error.errno, flush=True)
+        time.sleep(0.01)
     """
 )
 FAULT = """
@@ -306,3 +320,26 @@ def test_the_collector_killed_at_random_points_under_load(api_site: Site) -> Non
                 load.wait_for_more(10)
                 stage.collector.start()
         conclude(stage, load, "away")
+
+
+def test_a_workers_death_makes_no_name_unknown(api_site: Site) -> None:
+    """SIGKILL of the worker: a look-up waits for its successor, and none says "not known"."""
+    with staged(api_site) as stage:
+        host = stage.host
+        with subprocess.Popen(
+            host.run_command("job", ["/usr/bin/python3", "-c", LOOKING, API_NAME]),
+            stdout=subprocess.PIPE,
+            text=True,
+            env=host.loop_environment(),
+            cwd="/",
+        ) as looking:
+            assert looking.stdout is not None
+            assert looking.stdout.readline() == "up\n"
+            for number in range(3):
+                host.kill_role("proxy@0")
+                host.role_pid("proxy@0")
+                call = ["curl", "-sSf", "--max-time", "20", f"https://{API_NAME}/v1/k{number}"]
+                assert host.run("job", call).returncode == 0
+            looking.terminate()
+            failed = looking.stdout.read().split()
+        assert str(int(socket.EAI_NONAME)) not in failed
