@@ -2,7 +2,8 @@
 
 The cgroup hooks see IPv4 and IPv6. What goes past them is closed here: every other family (vsock
 reaches the hypervisor, packet sockets the wire), io_uring (it makes sockets without the system
-call), the calls of foreign architectures that do the same, and typing into the caller's terminal
+call), the calls of foreign architectures that do the same, a key that a program of the host looks
+up (request_key(2): it asks name servers, outside of the run), and typing into the caller's terminal
 (TIOCSTI). It is inherited by all descendants and can't be taken off. Source: seccomp(2).
 """
 
@@ -33,16 +34,18 @@ class _Numbers:
     arch: int
     socket: int
     ioctl: int
+    request_key: int
+    socketpair: int
     socketcall: int | None = None
     x32: bool = False
 
 
 _MACHINES = {
     "x86_64": (
-        _Numbers(0xC000003E, 41, 16, x32=True),
-        _Numbers(0x40000003, 359, 54, socketcall=102),
+        _Numbers(0xC000003E, 41, 16, 249, 53, x32=True),
+        _Numbers(0x40000003, 359, 54, 287, 360, socketcall=102),
     ),
-    "aarch64": (_Numbers(0xC00000B7, 198, 29), _Numbers(0x40000028, 281, 54)),
+    "aarch64": (_Numbers(0xC00000B7, 198, 29, 218, 199), _Numbers(0x40000028, 281, 54, 310, 288)),
 }
 
 
@@ -62,7 +65,7 @@ def _of_architecture(numbers: _Numbers) -> list[bytes]:
     steps = [_step(_LOAD, _NR)]
     if numbers.x32:
         steps += [_step(_AT_LEAST, _X32_BIT, 0, 1), _refuse(errno.ENOSYS)]
-    for call in _IO_URING:
+    for call in (*_IO_URING, numbers.request_key):
         steps += [_step(_EQUAL, call, 0, 1), _refuse(errno.EPERM)]
     if numbers.socketcall is not None:
         steps += [_step(_EQUAL, numbers.socketcall, 0, 1), _refuse(errno.ENOSYS)]
@@ -71,8 +74,8 @@ def _of_architecture(numbers: _Numbers) -> list[bytes]:
         for index, family in enumerate(FAMILIES)
     ]
     families = [_step(_LOAD, _ARGUMENT_0), *families, _refuse(errno.EAFNOSUPPORT)]
-    steps += [_step(_EQUAL, numbers.socket, 0, len(families) + 1), *families]
-    steps += [_step(_RETURN, _ALLOW)]
+    for call in (numbers.socket, numbers.socketpair):
+        steps += [_step(_EQUAL, call, 0, len(families) + 1), *families, _step(_RETURN, _ALLOW)]
     steps += [_step(_EQUAL, numbers.ioctl, 0, 4), _step(_LOAD, _ARGUMENT_1)]
     steps += [_step(_EQUAL, TIOCSTI, 1, 0), _step(_EQUAL, TIOCLINUX, 0, 1), _refuse(errno.EPERM)]
     return [*steps, _step(_RETURN, _ALLOW)]

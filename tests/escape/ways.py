@@ -121,6 +121,10 @@ os.wait(); attempt(lambda: (s.send(b'GET /'), s.shutdown(1), s.recv(64)[:12])[2]
     "io_uring": Way(
         "attempt(lambda: system(425, 8, ctypes.addressof((ctypes.c_char*120)())))", EPERM
     ),
+    "a key that a program of the host looks up": Way(
+        "attempt(lambda: system(249, b'dns_resolver', b'leaky.test', b'', -1))", EPERM
+    ),
+    "a pair of tipc": Way("attempt(lambda: socket.socketpair(30, 5))", NO_SOCKET),
     "bpf": Way(
         "attempt(lambda: system(321, 5, ctypes.addressof((ctypes.c_char*120)()), 120))",
         EPERM | {"E2BIG", "EINVAL"},
