@@ -175,7 +175,8 @@ class BrokerClient:
         """
         value = self._environment.get(name)
         if value is None:
-            raise CredentialError(f"the broker's environment has no variable {name}")
+            # Without the name: the line reaches the loop, and the name may be a secret put there.
+            raise CredentialError("the broker's environment lacks the variable of the policy")
         raw = os.fsencode(value)
         if len(raw) > SECRET_BYTES_MAX:
             raise CredentialError(f"{name} has more than {SECRET_BYTES_MAX} bytes")

@@ -1,6 +1,7 @@
 """What the loop is told when we answer: in HTTP's words, for a person and for an agent.
 
-Texts are fixed or come from the policy; nothing of an upstream, a provider or an exception.
+Texts are fixed or come from the policy; nothing of an upstream or an exception. Why there is no
+lease is one bounded line, of a provider too, that was freed from secrets: the loop can act on it.
 """
 
 import json
