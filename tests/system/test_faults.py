@@ -335,12 +335,12 @@ def test_a_workers_death_makes_no_name_unknown(api_site: Site) -> None:
         ) as looking:
             assert looking.stdout is not None
             assert looking.stdout.readline() == "up\n"
-            for number in range(3):
+            call = ["curl", "-sSf", "--max-time", "20", f"https://{API_NAME}/v1/again"]
+            for _ in range(3):
                 host.kill_role("broker")
                 host.kill_role("proxy@0")
                 host.role_pid("broker")
-                call = ["curl", "-sSf", "--max-time", "20", f"https://{API_NAME}/v1/k{number}"]
-                until(lambda call=call: host.run("job", call).returncode == 0, "calls again")
+                until(lambda: host.run("job", call).returncode == 0, "calls again")
             looking.terminate()
             failed = looking.stdout.read().split()
         assert str(int(socket.EAI_NONAME)) not in failed
