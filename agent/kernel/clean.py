@@ -65,11 +65,15 @@ def clean(config: PlaneConfig) -> Cleaned:
 
 
 def _run_cgroups(config: PlaneConfig) -> list[str]:
-    """Return the cgroups of launched runs, as the maps know them; none when they are gone."""
+    """Return the cgroups of launched runs, as the maps know them.
+
+    None when a map is gone, as after half a start: the slice then stands for all that are in it.
+    """
     map_dir = objects.version_dir(config.pin_dir) / "maps"
-    if not (map_dir / "run_meta").exists():
+    try:
+        maps = Maps(map_dir)
+    except OSError:
         return []
-    maps = Maps(map_dir)
     try:
         runs = RunTable(maps)
         runs.reload()

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
+
 from agent.kernel import abi, claims, nft, objects, sysctls
 from agent.kernel.cgroups import CgroupTree
 from agent.kernel.clean import clean
@@ -68,6 +70,18 @@ def test_clean_names_cgroups_that_live(bench: Bench, config: PlaneConfig) -> Non
     cleaned = clean(config)
     assert run.cgroup_path in cleaned.left
     assert not config.pin_dir.exists()
+
+
+@pytest.mark.parametrize("missing", ["pending", "run_meta", "denials"])
+def test_clean_takes_half_a_start_away(bench: Bench, config: PlaneConfig, missing: str) -> None:
+    """Without one of the maps: all pins go, and the cgroups too."""
+    bench.run()
+    (objects.version_dir(config.pin_dir) / "maps" / missing).unlink()
+    cleaned = clean(config)
+    assert not cleaned.left
+    assert not config.pin_dir.exists()
+    assert config.instance not in nft.tables()
+    assert not CgroupTree.find().exists(config.slice_path)
 
 
 def test_routes_there_before_stay(config: PlaneConfig) -> None:
