@@ -102,7 +102,8 @@ class Load:
 
     def answers(self, status: str) -> list[tuple[str, str]]:
         """Return path and body of every answer with this status."""
-        lines = [line.split(" ", 2) for line in self.log.read_text().splitlines()]
+        whole = self.log.read_text().rpartition("\n")[0]  # the last may be half there
+        lines = [line.split(" ", 2) for line in whole.splitlines()]
         return [(line[1], line[2]) for line in lines if line[0] == status]
 
     def wait_for_more(self, so_many: int, status: str = "200") -> None:
