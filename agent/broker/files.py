@@ -20,7 +20,7 @@ def _opened(path: str, flags: int) -> Iterator[int]:
 
 
 def read_public(path: str, size_max: int) -> bytes:
-    """Return a file that only root or we can write (R35): policies, CA files.
+    """Return a file that only root or we can write: policies, CA files.
 
     Raises:
         Untrusted: another owner, writable by group or others, no regular file, too large.

@@ -1,4 +1,4 @@
-"""Keeps the broker's memory out of swap (R14)."""
+"""Keeps the broker's memory out of swap."""
 
 import ctypes
 import logging

@@ -71,7 +71,7 @@ def _bounded(values: Row) -> Row:
 
 
 def bounded(text: str, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
-    """Return the text, or head, hash and tail of one that is longer (R36)."""
+    """Return the text, or head, hash and tail of one that is longer."""
     if len(text) <= characters_max:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()

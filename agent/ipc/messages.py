@@ -124,7 +124,7 @@ class CreateRun(Message, frozen=True):
 class RegisterCgroup(Message, frozen=True):
     """Request: make an existing cgroup v2 a run (tier T0) → RunCreated.
 
-    Refused when a task there holds a foreign inet socket (R1), or the cgroup or an ancestor or
+    Refused when a task there holds a foreign inet socket, or the cgroup or an ancestor or
     descendant is registered.
     """
 

@@ -1,4 +1,4 @@
-"""Putting processes into runs: tags by pidfd, moves by cgroup.procs, R1's foreign sockets."""
+"""Putting processes into runs: tags by pidfd, moves by cgroup.procs, and foreign sockets."""
 
 import ctypes
 import errno
@@ -228,7 +228,7 @@ def run_around(maps: Maps, runs: Iterable[Run], pid: int) -> str:
 
 
 def check_members(tree: CgroupTree, path: str) -> None:
-    """Refuse a cgroup whose processes hold foreign sockets or are in another namespace (R1).
+    """Refuse a cgroup whose processes hold foreign sockets or are in another namespace.
 
     Raises:
         RunRefused: with the first few offenders.

@@ -178,7 +178,8 @@ class Plane:
         Sockets made there before are cut, except listeners, which answer nobody of the run.
 
         Raises:
-            RunRefused: no such cgroup, it overlaps a run or the daemon, or R1 forbids it.
+            RunRefused: no such cgroup; it overlaps a run or the daemon; or a process there holds
+                a socket that was made elsewhere.
         """
         try:
             path = self.tree.path_of(path)

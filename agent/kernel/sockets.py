@@ -112,7 +112,7 @@ def held_inodes(pids: Collection[int]) -> set[int]:
 
 
 def foreign_sockets(pids: Collection[int], own_cgroups: Collection[int]) -> list[InetSocket]:
-    """Return the inet sockets these processes hold that were made outside these cgroups (R1)."""
+    """Return the inet sockets these processes hold that were made outside these cgroups."""
     held = held_inodes(pids)
     if not held:
         return []

@@ -1,4 +1,4 @@
-"""Removes leased secrets from what goes to the loop (R15). It never changes a length.
+"""Removes leased secrets from what goes to the loop. It never changes a length.
 
 A `Scrubber` searches by what was compiled once for each secret; `scrub` takes complete data, and
 `ScrubStream` a body in pieces: it holds back only an end that may be the beginning of a secret, so

@@ -169,7 +169,7 @@ class Alarmed:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Written at an interval even when idle, so that truncation of the tail is seen (R33)."""
+    """Written at an interval even when idle, so that truncation of the tail is seen."""
 
     uptime_s: int
 

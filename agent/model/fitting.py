@@ -1,6 +1,6 @@
 """Operations cut to what one record takes. What is left out is counted, never silently gone.
 
-A text is kept as head, hash and tail (R36); of statements the first, and all effects; of
+A text is kept as head, hash and tail; of statements the first, and all effects; of
 attributes the first, and of a long value head, hash and tail.
 """
 

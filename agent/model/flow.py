@@ -19,11 +19,11 @@ class Endpoint:
 
 
 class Tier(StrEnum):
-    """How a run is confined (design.md section 7)."""
+    """How a run is confined; README.md, Limits, has what each is."""
 
     REGISTERED = "T0"  # an existing cgroup
     LAUNCHED = "T1"  # by `loopwarden run`, host network
-    SEALED = "T2"  # own network namespace (a later issue)
+    SEALED = "T2"  # own network namespace; nothing makes one yet
 
 
 class Evidence(StrEnum):

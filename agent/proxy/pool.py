@@ -1,4 +1,4 @@
-"""Idle upstream connections, each for one run, lease and target, and for nobody else (R12)."""
+"""Idle upstream connections, each for one run, lease and target, and for nobody else."""
 
 import asyncio
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""The collector's signed heads, as the host judges and keeps them (R33).
+"""The collector's signed heads, as the host judges and keeps them.
 
 A head is believed when the collector's CA signed it for this host, and taken when it agrees with
 our own chain. Records are deleted only after the head that covers them is in the file; so whatever

@@ -1,4 +1,4 @@
-"""The clocks, in one place. Order is by sequence and monotonic time; the wall is a label (R37)."""
+"""The clocks, in one place. Order is by sequence and monotonic time; the wall is a label."""
 
 import os
 import time

@@ -89,7 +89,7 @@ def drop_bounding_set(keep: frozenset[int] = frozenset()) -> None:
 
 
 def harden() -> None:
-    """No core dumps, no ptrace by the same user, no new privileges (R14).
+    """No core dumps, no ptrace by the same user, no new privileges.
 
     Raises:
         OSError: the kernel refused.

@@ -62,7 +62,7 @@ def test_later_joiners(bench: Bench, *, adopt: bool, evidence: Evidence) -> None
 
 
 def test_foreign_sockets_are_refused(bench: Bench) -> None:
-    """R1: a socket made elsewhere keeps the cgroup from being registered; nothing stays."""
+    """A socket made elsewhere keeps the cgroup from being registered; nothing stays."""
     path = _service(bench)
     code = "l=socket.create_server(('127.0.0.1',0))\n" + WAIT_THEN_DIAL
     child = bench.python(None, code)

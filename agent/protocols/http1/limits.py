@@ -19,7 +19,7 @@ PIECES_MAX = 1024  # of a body that waits; one more → they are joined
 DRAIN_BYTES_MAX = 256 * 1024  # request body read and thrown away after a refusal → close
 CACHED_HEAD_BYTES_MAX = 2 * 1024  # longer heads are parsed each time
 CACHED_HEADS = 512  # recurring heads kept parsed, a process
-ATTRIBUTE_CHARS_MAX = 256  # of one recorded attribute; longer: head, hash, tail (R36)
+ATTRIBUTE_CHARS_MAX = 256  # of one recorded attribute; longer: head, hash, tail
 QUERY_KEYS_MAX = 32  # recorded names of query parameters
 
 WATCH_TIMER = "watch"

@@ -241,7 +241,7 @@ def connection_tokens(value: bytes | None) -> frozenset[bytes]:
 
 
 def bounded(value: bytes) -> str:
-    """Return text for a record: escaped, and over-long as head, hash and tail (R36)."""
+    """Return text for a record: escaped, and over-long as head, hash and tail."""
     if len(value) <= ATTRIBUTE_CHARS_MAX and value.isascii():
         return value.decode()
     text = value.decode("ascii", "backslashreplace")

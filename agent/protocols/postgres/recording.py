@@ -1,6 +1,6 @@
 """What is recorded of an operation: its text, values and facts, all bounded.
 
-A text or value over its bound is kept as head, SHA-256 and tail (R36): it is identified by what
+A text or value over its bound is kept as head, SHA-256 and tail: it is identified by what
 is recorded, and what is forwarded is the whole. With literals normalized neither literals nor
 values are recorded.
 """

@@ -137,7 +137,7 @@ def test_the_operation_says_what_is_forwarded() -> None:
 
 
 def test_long_attributes_are_bounded() -> None:
-    """A long field is recorded as its head, its hash and its tail (R36)."""
+    """A long field is recorded as its head, its hash and its tail."""
     conductor = Conductor(SPEC, World(server=Server((OK,))))
     conductor.down(b"GET / HTTP/1.1\r\n" + HOST + b"User-Agent: " + b"a" * 5000 + b"z\r\n\r\n")
     agent = dict(conductor.judged[0].attributes)["user-agent"]

@@ -27,7 +27,7 @@ def test_every_yaml_file_counts_and_nothing_else(tmp_path: Path) -> None:
     [(0o666, 0, "chmod go-w"), (0o644, pwd.getpwnam("nobody").pw_uid, "chown root")],
 )
 def test_a_file_of_others_is_refused(tmp_path: Path, mode: int, owner: int, said: str) -> None:
-    """One bad file refuses the whole policy (R35)."""
+    """One bad file refuses the whole policy."""
     (tmp_path / "a.yaml").write_text(LOOP % "a")
     (tmp_path / "b.yaml").write_text(LOOP % "b")
     (tmp_path / "b.yaml").chmod(mode)

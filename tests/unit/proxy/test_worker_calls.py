@@ -241,7 +241,7 @@ def test_a_connection_to_the_listener_itself_is_reset(
 def test_upstream_connections_are_reused_for_the_same_run_and_lease_only(
     authority: Authority, near: Namespace, tmp_path: Path
 ) -> None:
-    """Two sessions of a run share one upstream connection; another run gets its own (R12)."""
+    """Two sessions of a run share one upstream connection; another run gets its own."""
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     with scripted_server(answering(response), authority.identity("api.example.com")) as server:
         world = World(authority, [target(dial_port=server.port, ca_pem=authority.pem)])

@@ -1,4 +1,4 @@
-"""Which heads of a collector are taken, and what is known of them after any crash (R31, R33)."""
+"""Which heads of a collector are taken, and what is known of them after any crash."""
 
 import datetime as dt
 import shutil
