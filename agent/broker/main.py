@@ -221,6 +221,7 @@ class Broker:
             try:
                 self.parts.ca = keeper.look(dt.datetime.now(dt.UTC))
             except (OSError, ValueError) as error:
+                # its text says it all: no traceback
                 logger.error("the host's CA is not looked after: %s", error)  # noqa: TRY400
 
     def _endpoint(self, sock: socket.socket, peer: str, receive: Receiver) -> Endpoint:

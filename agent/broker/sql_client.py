@@ -105,6 +105,7 @@ class Session:
         Raises:
             CredentialError: see SqlSession.
         """
+        # S608: the text is a provider's own, never a loop's; values are arguments
         limited = f"SELECT * FROM ({text}) AS bounded LIMIT {SQL_ROWS_MAX + 1}"  # noqa: S608
         async with self._bounded():
             rows = await self._connection.fetch(limited, *arguments)
@@ -175,7 +176,7 @@ class _Named(ssl.SSLContext):
         self,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
-        server_side: bool = False,  # noqa: FBT001, FBT002
+        server_side: bool = False,  # noqa: FBT001, FBT002 - as ssl.SSLContext has it
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:

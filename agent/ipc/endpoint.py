@@ -103,6 +103,7 @@ class Endpoint:
         self._on_closed = on_closed
         self._event_loop = asyncio.get_running_loop()
         incoming = BOUNDARIES[peer.partition("@")[0], own.partition("@")[0]]
+        # a union that the table gives at run time is no type that mypy can know
         self._decoder = msgspec.msgpack.Decoder(tuple[int, bool, incoming])  # type: ignore[valid-type]
         self._encoder = msgspec.msgpack.Encoder()
         self._waiting: dict[int, asyncio.Future[Message]] = {}

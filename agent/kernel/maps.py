@@ -65,6 +65,7 @@ class Map(Generic[K, V]):
             if lib().bpf_map_get_next_key(self.fd, previous, c.byref(key)) < 0:
                 return
             previous = c.byref(key)
+            # for typeshed it is no K; a copy, since the walk goes on from key as it was
             copy: K = self._key.from_buffer_copy(bytes(key))  # type: ignore[assignment]
             yield copy
 

@@ -56,6 +56,7 @@ _REJECT_ICMPX, _ADMIN_PROHIBITED = 2, 3
 _MARK_MASK = 0xFFF00000
 
 
+# pyroute2 has no types (misc), and finds an expression's attributes by the class's name (N801)
 class _Expression(nft_contains_expr.nft_expr):  # type: ignore[misc]
     class nft_socket(nft_regs):  # type: ignore[misc] # noqa: N801
         nla_map = (

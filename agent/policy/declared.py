@@ -195,6 +195,7 @@ def _texts(key: str, kind: Kind) -> Callable[[Node, Problems], str]:
         if kind.most and len(many) > kind.most:
             problems.add(node.place, f"{key}: more than {kind.most} in one list")
         for place, written in many:
+            # mypy can't infer a lambda with a default, which is how a loop's variable is bound
             problem = _problem(lambda written=written: _check_text(kind, written))  # type: ignore[misc]
             if written and problem:
                 problems.add(place, f"{key}: {problem}")
