@@ -10,6 +10,7 @@ from agent.masking.scrubber import Scrubber, ScrubStream
 
 WHOLE_BYTES_MAX = 256 * 1024  # of rows and copied data; more is passed in pieces
 HEAD_BYTES = 5
+ACROSS = "a credential that begins or ends in the frame of a message"
 _length = Struct("!i").unpack_from
 
 

@@ -1,5 +1,6 @@
 """How an opening ends badly: one record of what was under way, one answer, one Finish."""
 
+from dataclasses import replace
 from enum import Enum, auto
 
 from agent.masking.scrubber import Scrubber
@@ -9,6 +10,7 @@ from agent.model.ids import LeaseId, RuleId
 from agent.model.operation import Operation
 from agent.model.reason import Reason
 from agent.protocols.postgres.answers import BUILT_IN, NAME, Refusal, of_cut, serialize_refusal
+from agent.protocols.postgres.downflow import broken_frame
 from agent.wire.commands import (
     CloseUpstream,
     Command,
@@ -88,13 +90,13 @@ class Ending:
                 RecordDenied(operation, rule, refusal.reason, refusal.explanation, refusal.status)
             )
         if not self._mute:
-            self._tell(serialize_refusal(refusal, self._context.session_id))
+            self._tell_refusal(refusal)
         self._finish(refusal.reason)
 
     def _cut(self, reason: Reason) -> None:
         """End for a cause from outside; a session without a packet was no operation yet."""
         if self._operation is None:
-            self._tell(serialize_refusal(of_cut(reason), self._context.session_id))
+            self._tell_refusal(of_cut(reason))
             self._finish(reason)
         else:
             self._refuse(of_cut(reason))
@@ -107,8 +109,24 @@ class Ending:
         else:
             self._refuse(Refusal(reason, "The client ended the connection."))
 
-    def _tell(self, data: bytes) -> None:
-        self._out.append(Send(DOWN, self._scrubber.scrub(data) if self._scrubber else data))
+    def _tell_refusal(self, refusal: Refusal) -> None:
+        session = self._context.session_id
+        own = replace(refusal, verbatim=b"")  # where the server's words can't be told
+        said = self._clean(serialize_refusal(refusal, session))
+        said = said or self._clean(serialize_refusal(own, session))
+        if said:
+            self._out.append(Send(DOWN, said))
+
+    def _clean(self, data: bytes) -> bytes:
+        """Return complete messages without the lease's secret.
+
+        b"" when a server made the secret of a message's length and what follows it: without the
+        secret these would be other messages.
+        """
+        if self._scrubber is None:
+            return data
+        clean = self._scrubber.scrub(data)
+        return b"" if clean is not data and broken_frame(data, clean) >= 0 else clean
 
     def _record_outcome(self, outcome: Outcome, reason: Reason, status: str) -> None:
         operation = self._operation

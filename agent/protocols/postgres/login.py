@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from agent.masking.scrubber import Scrubber
 from agent.model.reason import Reason
 from agent.model.secret import Secret
 from agent.protocols.postgres import scram
@@ -54,7 +55,7 @@ class Claim:
     """Who we say we are, and how we may show it.
 
     methods: those that the server may ask for; binding: tls-server-end-point, None without TLS;
-    version: the minor one that we asked for.
+    version: the minor one that we asked for; scrubber: takes the lease out of the server's words.
     """
 
     user: str
@@ -64,6 +65,7 @@ class Claim:
     binding: bytes | None
     version: int
     nonce: bytes = field(repr=False)
+    scrubber: Scrubber | None = None
 
 
 class Login:
@@ -118,7 +120,7 @@ class Login:
             case "R":
                 return self._authentication(frame.payload)
             case "E":
-                raise Refused(_server_said(frame.payload, proven=self._step is Step.SETTLING))
+                raise Refused(self._server_said(frame.payload))
             case "N":
                 report_fields(frame.payload)
                 if self._step is Step.SETTLING:
@@ -246,6 +248,38 @@ class Login:
             case _:
                 raise Malformed("a message that may not come now")
 
+    # what it says
+
+    def _server_said(self, payload: bytes) -> Refusal:
+        """Return the server's refusal: in our words with its SQLSTATE and message, until we are in.
+
+        Once it is proven what it says is for the loop, as any later error is: drivers and people
+        look for 'database "x" does not exist'.
+        """
+        proven = self._step is Step.SETTLING
+        fields = report_fields(payload)
+        sqlstate = fields.get(ord("C"), b"")
+        if not _SQLSTATE.fullmatch(sqlstate):
+            raise Malformed("an error without an SQLSTATE")
+        text = (
+            "The server ended the session's start." if proven else "The server refused the login."
+        )
+        return Refusal(
+            Reason.UPSTREAM_CLOSED,
+            text,
+            detail=f"The server says: {self._shown(fields.get(ord('M'), b''))}.",
+            sqlstate=sqlstate.decode(),
+            next_step="Ask the operator, unless the message says what to change.",
+            verbatim=message(b"E", payload) if proven else b"",
+        )
+
+    def _shown(self, said: bytes) -> str:
+        """Return the server's words, scrubbed before they are cut: half a secret is not found."""
+        scrubber = self._claim.scrubber
+        clean = said if scrubber is None else scrubber.scrub(said)
+        cut = clean.decode("utf-8", "replace")[:_SAID_CHARACTERS_MAX]
+        return "".join(c if c.isprintable() else "?" for c in cut)
+
 
 def _untrusted(text: str) -> Refusal:
     return Refusal(Reason.UPSTREAM_UNTRUSTED, text)
@@ -255,26 +289,3 @@ def _downgrade(words: str) -> Refusal:
     step = "Ask the operator: the target's `auth` says which logins its server may ask for."
     text = f"The server asked for {words}, which the target's lease does not allow."
     return Refusal(Reason.UPSTREAM_UNTRUSTED, text, next_step=step)
-
-
-def _server_said(payload: bytes, *, proven: bool) -> Refusal:
-    """Return the server's refusal: until it lets us in, in our words with its SQLSTATE and message.
-
-    Once it is proven what it says is for the loop, as any later error is: drivers and people look
-    for 'database "x" does not exist'.
-    """
-    fields = report_fields(payload)
-    sqlstate = fields.get(ord("C"), b"")
-    if not _SQLSTATE.fullmatch(sqlstate):
-        raise Malformed("an error without an SQLSTATE")
-    said = fields.get(ord("M"), b"").decode("utf-8", "replace")[:_SAID_CHARACTERS_MAX]
-    shown = "".join(c if c.isprintable() else "?" for c in said)
-    text = "The server ended the session's start." if proven else "The server refused the login."
-    return Refusal(
-        Reason.UPSTREAM_CLOSED,
-        text,
-        detail=f"The server says: {shown}.",
-        sqlstate=sqlstate.decode(),
-        next_step="Ask the operator, unless the message says what to change.",
-        verbatim=message(b"E", payload) if proven else b"",
-    )

@@ -12,6 +12,7 @@ from agent.model.secret import Secret
 from agent.protocols.postgres import scram
 from agent.protocols.postgres.answers import Refusal, Refused
 from agent.protocols.postgres.cancel import CancelKeys
+from agent.protocols.postgres.downflow import ACROSS
 from agent.protocols.postgres.ending import DONE_STATUS, DOWN, UP, Ending, Phase
 from agent.protocols.postgres.frames import Malformed
 from agent.protocols.postgres.intake import Intake
@@ -38,6 +39,7 @@ from agent.wire.commands import (
     RecordIntent,
     RequestLease,
     Resume,
+    Send,
     SetTimer,
     StartTls,
 )
@@ -170,6 +172,7 @@ class Reaching(Ending):
             binding,
             wish.startup.spoken,
             self._context.random(scram.NONCE_BYTES),
+            self._scrubber,
         )
         self._login = Login(claim)
         parameters = {"user": self._user, "database": wish.database}
@@ -219,9 +222,11 @@ class Reaching(Ending):
         """Tell the loop, in order, what a server would, and hand over."""
         wish = self._wanted
         pinned = wish.settings.pinned(login.parameters, self._user)
+        welcome = self._clean(self._welcome(wish.startup, login))
+        if not welcome:
+            raise Malformed(ACROSS)
         self._record_outcome(Outcome.ANSWERED, Reason.DONE, DONE_STATUS)
-        self._out.append(SetTimer(OPENING_TIMER, None))
-        self._tell(self._welcome(wish.startup, login))
+        self._out += (SetTimer(OPENING_TIMER, None), Send(DOWN, welcome))
         if login.key is not None:
             self._out.append(AnswerTo(b"".join(login.key)))
         self._phase = Phase.OPENED

@@ -4,7 +4,12 @@ from collections.abc import Callable
 from struct import Struct
 
 from agent.protocols.postgres.counting import run
-from agent.protocols.postgres.downflow import HEAD_BYTES, WHOLE_BYTES_MAX, broken_frame
+from agent.protocols.postgres.downflow import (
+    ACROSS,
+    HEAD_BYTES,
+    WHOLE_BYTES_MAX,
+    broken_frame,
+)
 from agent.protocols.postgres.frames import Malformed
 from agent.protocols.postgres.gathering import Gathering
 from agent.protocols.postgres.limits import BACKEND
@@ -17,7 +22,6 @@ from agent.wire.relay import RelayContext
 
 _DATA_ROW, _COPY_DATA = b"Dd"
 UNASKED = "an answer that nobody asked for"
-ACROSS = "a credential that begins or ends in the frame of a message"
 _length = Struct("!i").unpack_from
 
 

@@ -162,6 +162,32 @@ def test_a_server_that_echoes_the_password() -> None:
         assert not conductor.problems
 
 
+def test_the_password_across_the_cut_is_not_halved() -> None:
+    """A server that knows it and lets its words be cut within it: not a part of it is told."""
+    for lead in range(300 - len(CANARY) - 1, 301):
+        conductor = begin(Server(request=error(b"28P01", b"x" * lead + CANARY)))
+        conductor.down(startup())
+        conductor.check_ended()
+        assert CANARY[:4] not in conductor.to_loop
+        assert fatal(conductor)["C"] == "28P01"
+
+
+def test_a_password_in_a_messages_length_breaks_no_frame() -> None:
+    """A server that makes its first byte the end of a length: the loop reads whole messages."""
+    size = CANARY[0]
+    rest = CANARY[1:] + b"\0"
+    status = message(b"S", rest + b"v" * (size - 4 - len(rest) - 1) + b"\0")
+    told = message(b"E", rest + b"C3D000\0M" + b"x" * (size - 4 - len(rest) - 10) + b"\0\0")
+    assert CANARY in status
+    assert CANARY in told
+    for behind in (status + welcome(), told):
+        conductor = begin(Server(behind=behind))
+        conductor.down(startup())
+        conductor.check_ended()
+        assert CANARY not in conductor.to_loop
+        assert fatal(conductor)["C"] in {"08P01", "3D000"}
+
+
 def test_proofs_of_lesser_methods() -> None:
     """md5, cleartext and trust work where the target lists them, and only there."""
     rows: list[tuple[str, bytes, Callable[[list[bytes]], bool]]] = [
