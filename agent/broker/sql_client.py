@@ -1,7 +1,8 @@
 """SQL sessions of providers: verified, bounded in time and rows, never a secret in an error.
 
 A server of another name, or of a CA that is not the target's, gets nothing: TLS is up and verified
-before the login begins. asyncpg reads neither ~/.pgpass nor service files here: all is given.
+before the login begins; without TLS a server gets SCRAM's proof alone (`sql_login`). asyncpg reads
+neither ~/.pgpass nor service files here: all is given.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import NoReturn
 import asyncpg
 
 from agent.broker.files import Untrusted, read_public
+from agent.broker.sql_login import PlainLogins
 from agent.credentials.spec import (
     SQL_CONNECT_S,
     SQL_ROWS_MAX,
@@ -21,6 +23,7 @@ from agent.credentials.spec import (
     SqlRefused,
     SqlServer,
 )
+from agent.masking.scrubber import Scrubber
 from agent.model.secret import Secret
 
 CA_BYTES_MAX = 1 << 20
@@ -65,7 +68,7 @@ class Sql:
         context = _context(server)
         connection = await _connect(server, password, context)
         alone = self._alone.setdefault((server.host, server.port), asyncio.Lock())
-        session = Session(connection, alone)
+        session = Session(connection, alone, password)
         try:
             yield session
         finally:
@@ -75,9 +78,12 @@ class Sql:
 class Session:
     """See SqlSession."""
 
-    def __init__(self, connection: "asyncpg.Connection", alone: asyncio.Lock) -> None:
+    def __init__(
+        self, connection: "asyncpg.Connection", alone: asyncio.Lock, password: Secret
+    ) -> None:
         self._connection = connection
         self._alone = alone
+        self._password = password
         self._warnings: list[str] = []
         self._broken = False
         connection.add_log_listener(self._noted)
@@ -152,7 +158,7 @@ class Session:
         except asyncpg.PostgresError as error:
             if self._connection.is_closed():
                 self._broken = True
-            _refused("the server refuses it", error)
+            _refused("the server refuses it", error, self._password)
         except TimeoutError:
             self._broken = True
             text = f"the server did not answer within {SQL_STATEMENT_S:.0f} s"
@@ -213,20 +219,11 @@ async def _connect(
     where = f"{server.host}:{server.port}"
     try:
         async with asyncio.timeout(SQL_CONNECT_S):
-            return await asyncpg.connect(
-                host=server.host,
-                port=server.port,
-                user=server.user,
-                password=password.reveal().decode(),
-                database=server.database,
-                ssl=context or False,
-                timeout=2 * SQL_CONNECT_S,  # the outer one counts
-                statement_cache_size=0,
-                target_session_attrs="any",
-                server_settings={**SETTINGS, "application_name": server.label},
-            )
+            return await _log_in(server, password, context)
+    except CredentialError:
+        raise
     except asyncpg.PostgresError as error:
-        _refused(f"{where} refuses the user {server.user}", error, nothing_made=True)
+        _refused(f"{where} refuses the user {server.user}", error, password, nothing_made=True)
     except UnicodeDecodeError:
         text = f"the password of {server.user} is not UTF-8"
         raise CredentialError(text, nothing_made=True) from None
@@ -245,11 +242,47 @@ async def _connect(
         raise CredentialError(text, transient=True, nothing_made=True) from None
 
 
-def _refused(what: str, error: asyncpg.PostgresError, *, nothing_made: bool = False) -> NoReturn:
+async def _log_in(
+    server: SqlServer, password: Secret, context: _Named | None
+) -> "asyncpg.Connection":
+    logins = PlainLogins(asyncio.get_running_loop())
+    try:
+        return await asyncpg.connect(
+            host=server.host,
+            port=server.port,
+            user=server.user,
+            password=password.reveal().decode(),
+            database=server.database,
+            ssl=context or False,
+            timeout=2 * SQL_CONNECT_S,  # the caller's counts
+            statement_cache_size=0,
+            target_session_attrs="any",
+            server_settings={**SETTINGS, "application_name": server.label},
+            loop=logins.as_event_loop() if context is None else None,
+        )
+    except Exception:
+        if logins.refused:
+            text = f"{server.host}:{server.port} {logins.refused}"
+            raise CredentialError(text, nothing_made=True) from None
+        raise
+
+
+def _refused(
+    what: str, error: asyncpg.PostgresError, password: Secret, *, nothing_made: bool = False
+) -> NoReturn:
     """Raise the server's answer: its message alone, for DETAIL and HINT may quote values."""
     code = str(error.sqlstate or "")
-    message = str(error.args[0] if error.args else "")[:ERROR_CHARACTERS_MAX]
+    message = _without(password, str(error.args[0] if error.args else ""))[:ERROR_CHARACTERS_MAX]
     refused = SqlRefused(f"{what}: {message} ({code})", code)
     refused.transient = code in _SOON or code.startswith("08")
     refused.nothing_made = nothing_made
     raise refused from None
+
+
+def _without(password: Secret, message: str) -> str:
+    """Return a server's words without the password, which it may have been told within TLS."""
+    try:
+        scrubber = Scrubber((password,))
+    except ValueError:
+        return "its words are not shown, for the password is too short to be found in them"
+    return scrubber.scrub(message.encode("utf-8", "replace")).decode("utf-8", "replace")

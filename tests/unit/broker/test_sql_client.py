@@ -14,6 +14,7 @@ from agent.credentials.spec import SQL_ROWS_MAX, CredentialError, SqlRefused, Sq
 from agent.model.secret import Secret
 from tests.servers.certificates import Authority
 from tests.servers.postgres import ADMIN_PASSWORD, Postgres, postgres_server
+from tests.servers.postgres import PASSWORD as APP_PASSWORD
 
 pytestmark = [
     pytest.mark.servers,
@@ -28,7 +29,7 @@ SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 @pytest.fixture(scope="module")
 def running() -> Iterator[Postgres]:
     """A server."""
-    with postgres_server(Authority()) as server:
+    with postgres_server(Authority(), plain=True) as server:
         yield server
 
 
@@ -89,6 +90,17 @@ def test_the_server_is_verified(running: Postgres) -> None:
     assert isinstance(error, SqlRefused)
     assert error.code == "28P01"
     assert "not UTF-8" in str(refused(server, Secret(b"\xff")))
+
+
+def test_without_tls_scram_alone_is_answered(running: Postgres) -> None:
+    """Where the operator says so: SCRAM works; md5 and cleartext do within TLS alone."""
+    plain = replace(where(running), name="", ca="")
+    assert asyncio.run(using(plain)) == [(1,)]
+    app = Secret(APP_PASSWORD.encode())
+    assert asyncio.run(using(replace(plain, user="app_scram"), app)) == [(1,)]
+    for user, words in (("app_md5", "an MD5"), ("app_password", "the password in clear")):
+        assert words in str(refused(replace(plain, user=user), app))
+        assert asyncio.run(using(replace(where(running), user=user), app)) == [(1,)]
 
 
 def test_rows_are_bounded(running: Postgres) -> None:
