@@ -10,7 +10,8 @@ from agent.credentials.spec import HANDLE_CHARACTERS_MAX, CredentialError
 class Handle:
     """accessor of the run's token; the server's lease, or a certificate's serial, or neither.
 
-    ends_s: the certificate's end, Unix time.
+    ends_s: the certificate's end, Unix time; without a serial: one was asked for, and has ended by
+    then at the latest.
     """
 
     accessor: str
@@ -18,6 +19,11 @@ class Handle:
     mount: str = ""
     serial: str = ""
     ends_s: int = 0
+
+    @property
+    def nameless_until_ms(self) -> int:
+        """When a certificate whose name never came has ended, 0 when there is none such."""
+        return 0 if self.lease or self.serial else 1000 * self.ends_s
 
 
 def serialize_handle(handle: Handle) -> str:
@@ -46,6 +52,7 @@ def parse_handle(text: str) -> Handle | None:
     except (ValueError, TypeError, RecursionError):
         handle = None
     names = () if handle is None else (handle.accessor, handle.lease, handle.mount, handle.serial)
-    if handle is None or not handle.accessor or not all(isinstance(each, str) for each in names):
+    good = all(isinstance(each, str) for each in names)
+    if handle is None or not handle.accessor or not good or not isinstance(handle.ends_s, int):
         raise CredentialError("the journal's handle is none of a vault", permanent=True)
     return handle

@@ -34,6 +34,7 @@ from agent.model.credential import Shape
 from agent.model.ids import decode_ulid
 
 SIGNED_SLACK_S = 60  # of an SSH engine's certificates: it counts from its own now
+NAMELESS_SLACK_S = 300  # of a certificate whose answer was lost: its server's clock may be ahead
 TTL_S = 3_600  # of a run's token, when the target says nothing; renewed while it is used
 
 
@@ -55,6 +56,8 @@ class VaultProvider:
             wanted.keep(serialize_handle(Handle(child.accessor)))
             return await _issue(settings, wanted, client, now_ms, child)
         except CredentialError as error:
+            if error.nothing_made:
+                wanted.keep(serialize_handle(Handle(child.accessor)))
             ended = await _try_to_end(settings, client, child.accessor)
             error.nothing_made = error.nothing_made and ended
             raise
@@ -98,6 +101,9 @@ class VaultProvider:
         await end_child(settings, client, found.accessor)
         if failed is not None:
             raise failed
+        if found.nameless_until_ms:
+            text = "a certificate was asked for and its name never came; nobody has its key"
+            raise CredentialError(text, permanent=True, ends_ms=found.nameless_until_ms)
 
     async def confirm(self, wanted: Wanted, handle: str, client: Client) -> bool:
         """Ask the server whether all of it is gone.
@@ -121,6 +127,8 @@ class VaultProvider:
             return False
         if found.lease or found.serial:
             return True
+        if found.nameless_until_ms:
+            return client.now_ms() >= found.nameless_until_ms
         return await unnamed_is_gone(settings, client, wanted)  # its answer never came
 
     async def probe(self, wanted: Wanted, client: Client) -> None:
@@ -138,6 +146,9 @@ async def _issue(
 ) -> Issued:
     ttl_s = _ttl_s(wanted, now_ms)
     token_s = await let_live(settings, client, child.accessor, ttl_s)
+    if wanted.shape in {Shape.CLIENT_CERTIFICATE, Shape.SSH_CERTIFICATE}:  # not the token's to end
+        ends_s = now_ms // 1000 + ttl_s + NAMELESS_SLACK_S
+        wanted.keep(serialize_handle(Handle(child.accessor, ends_s=ends_s)))
     if wanted.shape is Shape.SSH_CERTIFICATE:
         return await _signed(settings, wanted, client, now_ms, child, ttl_s)
     made = await make(settings, client, child.token, ttl_s)

@@ -95,6 +95,55 @@ def _fake_vault(folder: Path) -> Iterator[Subject]:
 
 
 @contextlib.contextmanager
+def _certified(folder: Path) -> Iterator[Subject]:
+    """The scripted vault's CA: what it issued lives until it is revoked by its number."""
+    with fake_vault() as fake:
+        settings = {
+            "address": fake.url, "auth": "approle", "role_id": ROLE_ID, "token_role": "loopwarden",
+            "systemd_credential": "secret", "path": "pki/issue/client", "common_name": "orders",
+        }  # fmt: skip
+        systemd = {"secret": Secret(SECRET_ID.encode())}
+
+        def alive() -> list[str]:
+            return [serial for serial, revoked in fake.certificates.items() if not revoked]
+
+        def end(serial: str) -> None:
+            fake.certificates[serial] = 1
+
+        shape = Shape.CLIENT_CERTIFICATE
+        yield Subject("vault", settings, shape, systemd, alive, 6, folder, end)
+
+
+@contextlib.contextmanager
+def _refreshed(folder: Path) -> Iterator[Subject]:
+    """Access tokens by a refresh token that the server replaces each time.
+
+    One that a crash lost is put in its place by the operator: here before each life.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    with oauth_server(folder, key.public_key()) as server:
+        assert server.https is not None
+        file = folder / "refresh"
+        file.touch(0o600)
+        settings = {
+            "token_url": f"{server.url}/token", "revoke_url": f"{server.url}/revoke",
+            "introspect_url": f"{server.url}/introspect", "ca": server.https.ca,
+            "grant": "refresh_token", "client_auth": "basic", "client_id": CLIENT,
+            "systemd_credential": "secret", "refresh_token_file": str(file),
+        }  # fmt: skip
+
+        def alive() -> list[str]:
+            file.write_text(server.refresh)
+            return [token for token in server.tokens if server.alive(token)]
+
+        alive()
+        systemd = {"secret": Secret(CLIENT_SECRET.encode())}
+        yield Subject(
+            "oauth2", settings, Shape.BEARER, systemd, alive, 3, folder, server.tokens.pop
+        )
+
+
+@contextlib.contextmanager
 def _vault(folder: Path) -> Iterator[Subject]:
     """A real OpenBao with a real PostgreSQL: alive are its users there, and tokens past birth."""
     with vault_stage() as made:
@@ -211,6 +260,7 @@ def _aws_sts(folder: Path) -> Iterator[Subject]:
         yield Subject("aws_sts", settings, Shape.AWS_KEYS, systemd, alive, 1, folder, sts.known.pop)
 
 
+OTHER_WAYS = ("vault, certificate", "oauth2, refreshed")  # of providers that are here already
 SUBJECTS: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Subject]]] = {
     "static": _static,
     "vault, scripted": _fake_vault,
@@ -221,6 +271,8 @@ SUBJECTS: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Subjec
     "aws_sts": _aws_sts,
     "kubernetes": _kubernetes,
     "exec": _exec,
+    "vault, certificate": _certified,
+    "oauth2, refreshed": _refreshed,
 }
 
 

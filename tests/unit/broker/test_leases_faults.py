@@ -28,7 +28,7 @@ from agent.model.audit import AuditEvent, LeaseChanged
 from agent.model.ids import LoopName, RunId
 from agent.model.lease import LeaseState
 from agent.runtime import clock
-from tests.unit.broker.fault_subjects import SUBJECTS, Subject, subject
+from tests.unit.broker.fault_subjects import OTHER_WAYS, SUBJECTS, Subject, subject
 from tests.unit.broker.faults import KILLS, Fault, Plan
 from tests.unit.broker.passing import PassingClock, until
 
@@ -36,17 +36,19 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(240)]
 S = LeaseState
 HANGS_S, DOWN_S, SOON_S = 0.5, 0.1, 20.0
 STEPS_MAX = 60
+LOSING = (Fault.LOST, Fault.KILLED_AFTER)
 NO_HTTP = ("static", "postgres", "exec")
 
 
 def _pairs(*faults: Fault) -> list[tuple[str, Fault]]:
-    """Return who meets what; 202 is of HTTP."""
+    """Return who meets what; 202 is of HTTP. Other ways of a provider meet what loses a name."""
     wanted = faults or [fault for fault in Fault if fault not in KILLS]
     return [
         (name, fault)
         for name in SUBJECTS
         for fault in wanted
-        if fault is not Fault.QUEUED or name not in NO_HTTP
+        if (fault is not Fault.QUEUED or name not in NO_HTTP)
+        and (name not in OTHER_WAYS or fault in LOSING)
     ]
 
 

@@ -11,6 +11,7 @@ from agent.broker.sources import BrokerClient
 from agent.credentials.spec import CredentialError, Wanted
 from agent.credentials.vault import SPEC
 from agent.credentials.vault.handle import Handle, parse_handle, serialize_handle
+from agent.credentials.vault.provider import NAMELESS_SLACK_S
 from agent.credentials.vault.unnamed import LISTED_MAX
 from agent.model.credential import Shape
 from agent.model.ids import LeaseId, LoopName, RunId, TargetName
@@ -107,3 +108,49 @@ def test_without_the_right_it_is_not_known(fake: FakeVault, client: BrokerClient
     fake.fail("sys/leases/lookup/database", Fault(403, ("permission denied",)))
     with pytest.raises(CredentialError, match="may our login list the path's leases"):
         _gone(wanted, handle, client)
+
+
+def _certificate(fake: FakeVault, kept: list[str]) -> Wanted:
+    settings = {
+        "address": fake.url, "auth": "approle", "role_id": ROLE_ID, "systemd_credential": "secret",
+        "token_role": "loopwarden", "path": "pki/issue/client", "common_name": "orders",
+    }  # fmt: skip
+    return Wanted(
+        LeaseId(clock.fresh_ulid()), RunId(clock.fresh_ulid()), LoopName("nightly"),
+        TargetName("api"), settings, Shape.CLIENT_CERTIFICATE, "", "", ttl_s=600, keep=kept.append,
+    )  # fmt: skip
+
+
+def test_a_certificate_whose_name_never_came(fake: FakeVault, client: BrokerClient) -> None:
+    """Nobody can revoke it, and its token's end is not its own: it is alive until its own end."""
+    kept: list[str] = []
+    wanted = _certificate(fake, kept)
+    fake.fail("pki/issue", Fault(status=0, does=True))
+    before_ms = clock.unix_ms()
+    with pytest.raises(CredentialError) as caught:
+        asyncio.run(SPEC.make().issue(wanted, client, before_ms))
+    assert not caught.value.nothing_made
+    for _ in range(2):
+        with pytest.raises(CredentialError, match="nobody has its key") as caught:
+            asyncio.run(SPEC.make().revoke(wanted, kept[-1], client))
+        assert caught.value.permanent
+        assert caught.value.ends_ms >= before_ms // 1000 * 1000 + 600_000
+        assert caught.value.ends_ms <= clock.unix_ms() + 600_000 + 1000 * NAMELESS_SLACK_S
+        assert fake.children == {}
+    assert not _gone(wanted, kept[-1], client)
+    handle = parse_handle(kept[-1])
+    assert handle is not None
+    past = serialize_handle(replace(handle, ends_s=before_ms // 1000))
+    assert _gone(wanted, past, client)
+
+
+def test_a_certificate_that_was_refused_is_none(fake: FakeVault, client: BrokerClient) -> None:
+    """The engine said no: there is nothing that could be alive."""
+    kept: list[str] = []
+    wanted = _certificate(fake, kept)
+    fake.fail("pki/issue", Fault(403, ("permission denied",)))
+    with pytest.raises(CredentialError) as caught:
+        asyncio.run(SPEC.make().issue(wanted, client, clock.unix_ms()))
+    assert caught.value.nothing_made
+    asyncio.run(SPEC.make().revoke(wanted, kept[-1], client))
+    assert _gone(wanted, kept[-1], client)
