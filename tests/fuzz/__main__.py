@@ -12,7 +12,7 @@ def main() -> None:
     """Run the named targets, or all; FUZZ_SECONDS is the default of --seconds."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     default = float(os.environ.get("FUZZ_SECONDS", DEFAULT_SECONDS))
-    parser.add_argument("--seconds", type=float, default=default, help="for each target")
+    parser.add_argument("--seconds", type=float, default=default, help="of CPU time, for each")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("name", nargs="*", help=f"of {', '.join(names())}")
     options = parser.parse_args()
