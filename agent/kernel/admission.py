@@ -4,7 +4,7 @@ import ctypes
 import errno
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -71,6 +71,15 @@ def _thread_fd(tid: int) -> int:
     return os.pidfd_open(tid)
 
 
+def _leads(tid: int) -> bool:
+    """Return whether a thread is its process's first: only those have a plain pidfd."""
+    try:
+        os.close(os.pidfd_open(tid))
+    except OSError:
+        return False
+    return True
+
+
 def same_netns(pid: int) -> bool:
     """Return whether the process is in our network namespace; one that has gone is."""
     try:
@@ -105,7 +114,7 @@ class Tagger:
     def get(self, tid: int) -> int:
         """Return the tag of one thread, 0 without. Raises OSError."""
         if self.maps.tags is None:
-            return 0
+            return next((int(record.tag) for _, record in self._records(tid)), 0)
         try:
             fd = _thread_fd(tid)
         except OSError:
@@ -135,18 +144,24 @@ class Tagger:
             os.close(fd)
 
     def _set_in_procs(self, pid: int, tag: Tag) -> bool:
-        """Tag a process; its record's start is of the clock tick, refined by the first exec."""
+        """Tag a process that has a record; return whether it has."""
+        for key, record in self._records(pid):
+            record.tag = tag
+            self.maps.procs.put(key, record)
+            return True
+        return False
+
+    def _records(self, pid: int) -> Iterator[tuple[abi.ProcKey, abi.Proc]]:
+        """Yield the record of a live process, if there is one; other threads have none."""
         stat = read_stat(pid)
-        if stat is None:
-            return False
+        if stat is None or not _leads(pid):
+            return
         for key in self.maps.procs.walk():
             if key.tgid == pid and key.start_ns // NS_PER_TICK == stat.start_ticks:
                 record = self.maps.procs.get(key)
                 if record is not None:
-                    record.tag = tag
-                    self.maps.procs.put(key, record)
-                    return True
-        return False
+                    yield key, record
+                    return
 
     def set_all(self, tids: "TidSource", tag: Tag) -> None:
         """Tag every thread that tids() yields until a pass finds no new one.

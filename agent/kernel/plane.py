@@ -24,6 +24,10 @@ from agent.model.loop import Initiator, Run
 from agent.model.reason import Reason
 
 __all__ = ["Plane", "Repair"]
+FALLBACK_DETAIL = (
+    "fallback: the procs map (no task storage here); a process has its tag from its first fork or "
+    "exec in the run's cgroup on, also one that was moved in"
+)
 
 
 class Plane:
@@ -341,13 +345,13 @@ class Plane:
         installed = nft.fingerprint(self.config.instance) != ""
         layers.append(Layer("nft table", True, installed, self.config.instance))
         tags = self.maps.tags is not None
-        detail = "task storage" if tags else "fallback: the procs map (no task storage here)"
+        detail = "task storage" if tags else FALLBACK_DETAIL
         layers.append(Layer("identity tag", True, True, detail))
         layers.append(_tracing())
         return layers
 
     async def probe(self) -> Layers:
-        """Probe each layer with real packets in a throw-away run; takes up to 10 s."""
+        """Probe each layer with real packets in a throw-away run; takes up to 20 s."""
         layers = [*self._layers(), *await probe_layers(self)]
         return Layers(tuple(layers), self.maps.counters())
 

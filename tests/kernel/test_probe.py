@@ -1,15 +1,18 @@
 """The doctor: every layer present as shipped, and absent layers are seen as absent."""
 
 import asyncio
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from agent.kernel import nft
+from agent.kernel import nft, objects
 from agent.kernel.bcc_loader import refuse
 from agent.kernel.config import PlaneConfig
-from agent.kernel.errors import PlaneError
+from agent.kernel.errors import PlaneError, RunRefused
 from agent.kernel.objects import version_dir
 from agent.kernel.plane import Plane
 from agent.model.flow import Evidence
@@ -44,6 +47,14 @@ def test_a_missing_table_is_seen(plane: Plane) -> None:
         ("sendmsg4", "bpf sendmsg4"),  # the egress guard still denies
         ("sendmsg6", "bpf sendmsg6"),
         ("sock_create", "probe raw"),
+        ("egress", "probe egress"),
+        ("setsockopt", "probe option"),
+        ("bind4", "probe bind"),
+        ("bind6", "probe bind6"),
+        ("recvmsg4", "probe dns answer"),
+        ("recvmsg6", "probe dns6 answer"),
+        ("tag_newtask", "probe tag"),
+        ("ingress", "probe ingress"),
     ],
 )
 def test_a_missing_program_is_seen(plane: Plane, link: str, layer: str) -> None:
@@ -80,6 +91,45 @@ def test_the_procs_fallback_attributes_and_says_so(fallback: Bench) -> None:
     assert fallback.arrive().attributed().evidence is Evidence.TAG_ONLY
     details = [one.detail for one in fallback.plane.status().layers if one.name == "identity tag"]
     assert "fallback" in details[0]
+    assert "also one that was moved in" in details[0]
+
+
+def test_with_the_procs_fallback_a_runs_process_enters_no_other(fallback: Bench) -> None:
+    """Moved out of its cgroup it is known by its tag, as with task storage."""
+    one, other = fallback.run(), fallback.run()
+    child = fallback.python(
+        one, "sys.stdout.write('up\\n');sys.stdout.flush();sys.stdin.readline()"
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"up\n"
+    fallback.plane.tree.move(fallback.outside, child.pid)
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        with pytest.raises(RunRefused, match=str(one.run_id)):
+            fallback.plane.admit(other.run_id, pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def test_the_procs_fallback_has_every_layer(fallback: Bench) -> None:
+    """The doctor finds all that is claimed there too."""
+    assert _absent(fallback.plane) == set()
+
+
+def test_a_kernel_without_task_storage_gets_the_fallback(
+    config: PlaneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the full object does not load, the other one is, and status says so."""
+    shutil.copy(objects.OBJECT_DIR / objects.FALLBACK, tmp_path)
+    (tmp_path / objects.FULL).write_bytes(b"no object that this kernel takes")
+    monkeypatch.setattr(objects, "OBJECT_DIR", tmp_path)
+    plane = Plane.open(config)
+    try:
+        assert plane.attached.object_name == objects.FALLBACK
+        [layer] = [one for one in plane.status().layers if one.name == "identity tag"]
+        assert layer.detail.startswith("fallback: the procs map")
+    finally:
+        plane.close()
 
 
 def test_bcc_is_refused_with_reasons() -> None:
