@@ -105,15 +105,16 @@ class Supervisor:
         }
 
     def healthy(self) -> bool:
-        """Return whether every role is ready and has pulsed lately; ends those that hang."""
+        """Return whether every role lives, is ready and has pulsed lately; ends those that hang."""
         now = monotonic_ns()
         well = True
         for child in self._children.values():
             silent_s = (now - child.pulse_ns) / 1e9
-            if silent_s > PULSE_MISSED_S and child.process.returncode is None:
+            lives = child.process.returncode is None
+            if silent_s > PULSE_MISSED_S and lives:
                 logger.error("%s: no pulse for %.0f s, ended", child.role.name, silent_s)
                 child.process.kill()
-            well = well and child.ready and silent_s <= PULSE_MISSED_S
+            well = well and lives and child.ready and silent_s <= PULSE_MISSED_S
         return well
 
     def signal(self, name: str, number: signal.Signals) -> None:
@@ -154,6 +155,8 @@ class Supervisor:
         child.endpoint.close()
 
     async def _spawn(self, role: RoleSpec) -> None:
+        if self._draining:
+            return
         ours, theirs = pair()
         try:
             process = await asyncio.create_subprocess_exec(
