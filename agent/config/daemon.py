@@ -5,14 +5,17 @@ an impossible value is an error that names the file and the key.
 """
 
 import difflib
+import os
 import re
+import stat
 import tomllib
 from pathlib import Path
 
 import msgspec
 
 DEFAULT_PATH = Path("/etc/loopwarden/loopwarden.toml")
-INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,30}")
+INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,23}")
+SLICE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9:_.@\\-]{0,200}")
 PROXY_WORKERS_MAX = 64
 WAIT_S_MAX = 86_400
 
@@ -93,14 +96,22 @@ class Daemon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.state_dir, "spool")
 
 
-def load(path: Path) -> Daemon:
+def load(path: Path, *, trusted: bool = False) -> Daemon:
     """Read and check the file.
 
+    trusted: of whoever acts by it, for it says where policies are and where records go. Only root
+    or we may be able to write it, or to put another one in its place (R35).
+
     Raises:
-        ConfigError: it can't be read, is not TOML, or has an unknown key or impossible value.
+        ConfigError: it can't be read, is not TOML, has an unknown key or impossible value, or
+            is not trusted.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            if trusted:
+                _check_writers(path, os.fstat(file.fileno()))
+                _check_writers(path.parent, os.stat(path.parent))
+            tree = tomllib.loads(file.read().decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -112,6 +123,14 @@ def load(path: Path) -> Daemon:
         raise ConfigError(f"{path}: {error}") from error
     _check(path, config)
     return config
+
+
+def _check_writers(path: Path, status: os.stat_result) -> None:
+    if status.st_uid not in {0, os.geteuid()}:
+        raise ConfigError(f"{path} belongs to uid {status.st_uid}: run `chown root {path}`")
+    if status.st_mode & 0o022:
+        mode = stat.S_IMODE(status.st_mode)
+        raise ConfigError(f"{path} has mode {mode:04o}: run `chmod go-w {path}`")
 
 
 def _refuse_unknown(path: Path, tree: dict[str, object], kind: type, prefix: str) -> None:
@@ -139,7 +158,8 @@ def _folders(config: Daemon) -> tuple[str, ...]:
 def _check(path: Path, config: Daemon) -> None:
     ports = (config.proxy_port, config.dns_port)
     problems = [
-        (not INSTANCE.fullmatch(config.instance), "instance: letters, digits, '-', at most 31"),
+        (not INSTANCE.fullmatch(config.instance), "instance: letters, digits, '-', at most 24"),
+        (not SLICE.fullmatch(config.slice), "slice: one name, without a slash"),
         (any(not 0 < port < 65536 for port in ports), "proxy_port, dns_port: 1 to 65535"),
         (config.proxy_port == config.dns_port, "proxy_port and dns_port must differ"),
         (

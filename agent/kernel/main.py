@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"loopwarden {__version__}")
     arguments = parser.parse_args(argv)
     try:
-        config = load(arguments.config)
+        config = load(arguments.config, trusted=True)
         log.configure("kernel", config.log_level)
         if arguments.check:
             sys.stdout.write(f"{arguments.config}: ok\n")

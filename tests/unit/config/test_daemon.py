@@ -1,5 +1,6 @@
 """The daemon's configuration: right defaults, and errors that name file and key."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config.daemon import ConfigError, Daemon, load
+from agent.kernel.main import plane_config
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -44,6 +46,9 @@ def test_paths_follow_the_instance(tmp_path: Path) -> None:
         ("mark_prefix = 0", "1 to 4095"),
         ("mark_prefix = 4096", "1 to 4095"),
         ("instance = '../x'", "instance"),
+        ("instance = 'i234567890123456789012345'", "at most 24"),
+        ("slice = 'a/b.slice'", "slice: one name"),
+        ("slice = '..'", "slice: one name"),
         ("attach_cgroup = 'x'", "leading slash"),
         ("log_level = 'loud'", "log_level"),
         ("drain_s = -1.0", "drain_s"),
@@ -66,6 +71,30 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
         load(path)
     assert str(path) in str(error.value)
     assert message in str(error.value)
+
+
+def test_names_at_their_limit(tmp_path: Path) -> None:
+    """24 characters are an instance, for the kernel plane too."""
+    config = load(write(tmp_path, "instance = 'i23456789012345678901234'\nslice = 'a-b.slice'"))
+    assert plane_config(config).slice_path == "/a-b.slice"
+
+
+@pytest.mark.parametrize("wrong", ["file", "folder"])
+@pytest.mark.parametrize("by", ["mode", "owner"])
+def test_whoever_acts_by_it_takes_no_file_of_others(tmp_path: Path, wrong: str, by: str) -> None:
+    """R35: it says where policies are and where records go; others may only have it read."""
+    path = write(tmp_path, "")
+    for each, mode in ((path, 0o644), (tmp_path, 0o755)):
+        each.chmod(mode)
+    assert load(path, trusted=True) == Daemon()
+    bad = path if wrong == "file" else tmp_path
+    if by == "mode":
+        bad.chmod(bad.stat().st_mode | 0o020)
+    else:
+        os.chown(bad, 65534, -1)
+    with pytest.raises(ConfigError, match="chmod go-w" if by == "mode" else "chown root"):
+        load(path, trusted=True)
+    assert load(path) == Daemon()
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
