@@ -179,7 +179,7 @@ class BrokerClient:
             raise CredentialError("the broker's environment lacks the variable of the policy")
         raw = os.fsencode(value)
         if len(raw) > SECRET_BYTES_MAX:
-            raise CredentialError(f"{name} has more than {SECRET_BYTES_MAX} bytes")
+            raise CredentialError(f"the policy's variable has more than {SECRET_BYTES_MAX} bytes")
         return Secret(raw)
 
 

@@ -1,12 +1,15 @@
 """The resolver on its sockets, while a worker has just begun."""
 
 import asyncio
+import contextlib
 import socket
 
+import pytest
 from dnslib import DNSQuestion, DNSRecord
 
+from agent.proxy import resolver as bounds
 from agent.proxy.dns import Names
-from agent.proxy.resolver import Resolver
+from agent.proxy.resolver import TCP_CONNECTIONS_MAX, Resolver
 from tests.servers.netns import listening
 
 QUERY = bytes(DNSRecord(q=DNSQuestion("api.example.com")).pack())
@@ -63,5 +66,62 @@ def test_a_policy_that_is_known_serves_new_sockets_too() -> None:
                 data = await asyncio.get_running_loop().sock_recv(asker, 4096)
             assert DNSRecord.parse(data).rr
             resolver.close()
+
+    asyncio.run(claim())
+
+
+async def ask(stream: socket.socket) -> bytes:
+    """Ask over TCP; return the answer with its length, b"" when the connection was closed."""
+    event_loop = asyncio.get_running_loop()
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(10):
+            await event_loop.sock_sendall(stream, len(QUERY).to_bytes(2, "big") + QUERY)
+            return await event_loop.sock_recv(stream, 4096)
+    return b""
+
+
+def test_so_many_ask_over_tcp_at_once() -> None:
+    """TCP_CONNECTIONS_MAX are served, one more is closed at once, and one that ends makes room."""
+
+    async def claim() -> None:
+        resolver, tcp = Resolver(), listening("127.0.0.1", 0)
+        resolver.use(NAMES)
+        resolver.listen([], [tcp])
+        with contextlib.ExitStack() as stack:
+
+            def connect() -> socket.socket:
+                stream = stack.enter_context(socket.create_connection(tcp.getsockname()))
+                stream.setblocking(False)
+                return stream
+
+            streams = [connect() for _ in range(TCP_CONNECTIONS_MAX)]
+            assert all([await ask(stream) for stream in streams])
+            assert await ask(connect()) == b""
+            streams[0].close()
+            async with asyncio.timeout(10):
+                while resolver.connections == TCP_CONNECTIONS_MAX:  # noqa: ASYNC110 - the kernel's
+                    await asyncio.sleep(0)
+            assert await ask(connect())
+        resolver.close()
+
+    asyncio.run(claim())
+
+
+def test_who_asks_nothing_over_tcp_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After TCP_IDLE_S without a complete query; half of one is none."""
+    monkeypatch.setattr(bounds, "TCP_IDLE_S", 0.05)
+
+    async def claim() -> None:
+        resolver, tcp = Resolver(), listening("127.0.0.1", 0)
+        resolver.use(NAMES)
+        resolver.listen([], [tcp])
+        with socket.create_connection(tcp.getsockname()) as stream:
+            stream.setblocking(False)
+            assert await ask(stream)
+            stream.sendall(QUERY[:5])
+            async with asyncio.timeout(10):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.get_running_loop().sock_recv(stream, 1) == b""
+        resolver.close()
 
     asyncio.run(claim())
