@@ -140,16 +140,17 @@ def test_dns_goes_to_our_resolver(
     assert far.take() == []
 
 
-def test_dns_over_tcp_goes_to_our_resolver(bench: Bench, far: FarSide) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dns_over_tcp_goes_to_our_resolver(bench: Bench, far: FarSide, family: str) -> None:
     """TCP to port 53 arrives at the resolver's TCP port, without a mark."""
-    with socket.create_server(("127.0.0.1", bench.plane.config.dns_port)) as ours:
+    make, server, canonical = FAMILIES[family]
+    v6 = ":" in canonical
+    address, kind = ("::1", socket.AF_INET6) if v6 else ("127.0.0.1", socket.AF_INET)
+    with socket.create_server((address, bench.plane.config.dns_port), family=kind) as ours:
         ours.settimeout(10)
         far.take()
-        child = bench.python(
-            bench.run(),
-            "s=socket.create_connection((sys.argv[1],53));print(s.recv(9).decode())",
-            FAR4,
-        )
+        code = f"s={make};s.settimeout(5);s.connect((sys.argv[1],53));print(s.recv(9).decode())"
+        child = bench.python(bench.run(), code, server)
         sock, _ = ours.accept()
         with sock:
             sock.sendall(b"resolver")

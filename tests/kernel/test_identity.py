@@ -1,11 +1,15 @@
 """Identity: tag and cgroup, in every combination."""
 
+import ctypes
 import os
 import socket
 
+import pytest
+
+from agent.kernel import flows
 from agent.kernel.events import CgroupWithoutTag, TagWithoutCgroup
-from agent.model.flow import Endpoint, Evidence, Unattributed
-from tests.kernel.bench import SO_MARK, Bench
+from agent.model.flow import Attribution, Endpoint, Evidence, Unattributed
+from tests.kernel.bench import SO_MARK, Bench, original_destination
 
 CONNECT = """
 s = socket.socket()
@@ -40,6 +44,26 @@ def test_a_flow_record_is_taken_once(bench: Bench) -> None:
     arrived.attributed()
     mark = arrived.sock.getsockopt(socket.SOL_SOCKET, SO_MARK)
     assert isinstance(bench.plane.attribute(mark, arrived.destination), Unattributed)
+
+
+@pytest.mark.parametrize(("late_ns", "known"), [(0, True), (1_000_000, False)])
+def test_a_record_has_an_age(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, late_ns: int, *, known: bool
+) -> None:
+    """At RECORD_AGE_MAX_S it is taken; a millisecond later its connection is nobody's."""
+    child = bench.python(bench.run(), "s=socket.create_connection(('198.18.7.7',80)); s.recv(1)")
+    sock, _ = bench.listeners[0].accept()
+    with sock:
+        mark = sock.getsockopt(socket.SOL_SOCKET, SO_MARK)
+        record = bench.plane.maps.mflows.get(ctypes.c_uint32(mark & 0xFFFFFFFF))
+        assert record is not None
+        then_ns = record.connect_ns + int(flows.RECORD_AGE_MAX_S * 1e9) + late_ns
+        monkeypatch.setattr(flows, "boot_ns", lambda: then_ns)
+        whose = bench.plane.attribute(mark, original_destination(sock))
+    assert isinstance(whose, Attribution) is known
+    if isinstance(whose, Unattributed):
+        assert "s old" in whose.detail
+    child.wait(10)
 
 
 def test_a_record_is_refused_for_another_destination(bench: Bench) -> None:

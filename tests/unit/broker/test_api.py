@@ -83,6 +83,21 @@ def test_a_cgroup_is_registered_and_unregistered(tmp_path: Path) -> None:
     run_async(main())
 
 
+@pytest.mark.parametrize("adopts", [True, False])
+def test_the_policy_says_whether_joiners_are_adopted(tmp_path: Path, *, adopts: bool) -> None:
+    """Of a registered cgroup: kernel is told what the loop's policy says; by default it is no."""
+    policy = "targets: {}\nloops:\n  theirs:\n    rules: []\n"
+    policy += "    adopt_joiners: true\n" if adopts else ""
+
+    async def main() -> None:
+        async with host(tmp_path, policy) as made:
+            request = c.RegisterLoop("theirs", "/x.service")
+            opened = await expect(made.caller().ask(request), c.RunOpened)
+            assert made.kernel.runs[opened.run_id].adopt_joiners is adopts
+
+    run_async(main())
+
+
 def test_revoke_cuts_and_kills(tmp_path: Path) -> None:
     """The workers cut at once, kernel ends the processes, new sessions are refused."""
 
