@@ -31,7 +31,7 @@ def test_the_far_end_sees_who_is_no_run(host: Host, far: FarSide) -> None:
 
 
 def test_a_foreign_name_server_is_ours(inside: Loop, far: FarSide) -> None:
-    """A query to a foreign server has no answer but ours, and stays here."""
+    """A query to a foreign server, by UDP or TCP, has no answer but ours, and stays here."""
     query = (
         "q=b'\\x12\\x34\\x01\\x00\\x00\\x01'+bytes(6)+b'\\x05leaky\\x04test\\x00\\x00\\x01\\x00\\x01'\n"
         "s=socket.socket(2,2); s.settimeout(5); s.sendto(q,(F4,53)); d,p=s.recvfrom(512)\n"
@@ -39,4 +39,9 @@ def test_a_foreign_name_server_is_ours(inside: Loop, far: FarSide) -> None:
     )
     far.take()
     assert inside.try_(query) == "True 3 True"  # NXDOMAIN
+    over_tcp = (
+        query.splitlines()[0] + "\ns=socket.create_connection((F4,53),5);"
+        "s.sendall(struct.pack('!H',len(q))+q); d=s.recv(512)[2:]; print(d[:2]==q[:2], d[3]&15)"
+    )
+    assert inside.try_(over_tcp) == "True 3"
     assert far.take() == []
