@@ -165,6 +165,8 @@ def _refusal(name: str, why: str) -> Refusal:
     shown = name if _NAME.fullmatch(name) else "of that name"
     text = f"The setting {shown} may not be set at startup."
     step = "Remove it from the connection's parameters and `options`."
+    if "." in shown:  # an extension's, or the application's own
+        step = f"{step[:-1]}; a statement can SET it once the session is open."
     return Refusal(Reason.POLICY_DENIED, text, detail=why, next_step=step)
 
 

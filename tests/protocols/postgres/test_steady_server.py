@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.model.reason import Reason
 from agent.protocols.postgres.messages import message
 from agent.wire.events import Data
 from agent.wire.side import Side
@@ -202,6 +203,35 @@ def test_a_refusal_is_to_the_loop_what_an_error_is(server: Path, seed: int) -> N
     assert shape(got) == shape(expected)
     assert REFUSED not in {intent.operation.resource for intent in play.intents}
     assert b"42501" not in got or play.denied
+    play.check()
+
+
+DRIFTS = {
+    "standard_conforming_strings": ("on", "off"),
+    "client_encoding": ("UTF8", "SJIS"),
+    "default_transaction_read_only": ("on", "off"),
+    "session_authorization": ("postgres", "app_trust"),
+}
+
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_a_pinned_setting_that_drifts_ends_the_session(server: Path, name: str) -> None:
+    """A function that a rule allows sets it: FATAL, and what comes behind is never sent."""
+    wanted, other = DRIFTS[name]
+    body = f"BEGIN PERFORM set_config('{name}', '{other}', false); END"
+    made = f"CREATE OR REPLACE FUNCTION drift() RETURNS void LANGUAGE plpgsql AS $${body}$$"
+    with ready_session(server) as sock:
+        direct(sock, [(query(made), 1)])
+    with ready_session(server, default_transaction_read_only="on") as sock:
+        wire = Wire(sock, Answers(opened=opened(pinned={name: wanted})))
+        got = wire.run([(query("SELECT drift()"), 1), (query("SELECT 'behind'"), 1)])
+        play = wire.play
+    kind, payload = messages_of(got)[-1]
+    assert kind == ord("E")
+    assert b"SFATAL\0" in payload
+    assert name.encode() in payload
+    assert play.finished is Reason.POLICY_DENIED
+    assert "behind" not in str([intent.operation.resource for intent in play.intents])
     play.check()
 
 

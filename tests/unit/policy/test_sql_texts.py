@@ -189,6 +189,28 @@ def test_ddl_that_names_no_table_may_be_of_any_column(text: str) -> None:
         assert not allows(["allow: {effects: [read, ddl]}", rule], text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE TABLE probe (c text REFERENCES customers (card), d int CHECK (d > 0))",
+        "CREATE TABLE probe (c text REFERENCES customers, d int CHECK (d > 0))",
+        "CREATE TABLE probe (c text, CHECK (c > ''), FOREIGN KEY (c) REFERENCES customers (card))",
+        "ALTER TABLE probe ADD FOREIGN KEY (c) REFERENCES public.customers (card)",
+        "ALTER TABLE probe ADD COLUMN c text REFERENCES customers",
+        "CREATE UNIQUE INDEX ON customers (card, lower(name))",
+        "CREATE INDEX ON customers (lower(name)) INCLUDE (card)",
+        "CREATE STATISTICS s ON card, (lower(name)) FROM customers",
+        "CREATE PUBLICATION p FOR TABLE customers (card) WHERE (name = 'x')",
+        "ALTER PUBLICATION p ADD TABLE customers WHERE (name = 'x')",
+    ],
+)
+def test_a_column_that_no_expression_names_is_read_too(text: str) -> None:
+    """References tell whether a value is there; also beside an expression of another column."""
+    rules = ["allow: {effects: [read, write, ddl, admin]}", NO_CARD[1]]
+    assert not allows(rules, text)
+    assert allows(rules, "ALTER TABLE probe ADD FOREIGN KEY (c) REFERENCES customers (id)")
+
+
 @pytest.mark.parametrize(("rules", "text"), ALLOWED)
 def test_what_a_rule_means_is_allowed(rules: list[str], text: str) -> None:
     """No false denial of what people write."""

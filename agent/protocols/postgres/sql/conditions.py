@@ -1,44 +1,50 @@
 """Whether a WHERE could be false for some row: a DELETE with `WHERE 1=1` has no bound.
 
-What names no column is a constant to every row, whatever it calls or is bound to, and counts as
-true unless it is plainly false. Beyond that the usual tautologies are known, no more.
+What names no column of the table that is changed is a constant to every row of it, whatever it
+calls, is bound to or asks of other tables, and counts as true unless it is plainly false. Beyond
+that the usual tautologies are known, no more.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from agent.protocols.postgres.sql.facts import Node
+from agent.protocols.postgres.sql.facts import Node, relation_of, strings
+from agent.protocols.postgres.sql.scope import Around, differs
+from agent.protocols.postgres.sql.words import words
 
-# what makes an expression depend on the row
-_OF_A_ROW = ("ColumnRef", "CurrentOfExpr")
 _NEVER_NULL = frozenset({"ctid", "tableoid", "xmin", "xmax", "cmin", "cmax"})
+_TESTS = frozenset({"NullTest", "BooleanTest"})  # true or false, whatever they test
 _REFLEXIVE = frozenset({"=", "<=", ">=", "~~", "@>", "<@"})
+_ANY_TEXT = frozenset({"", ".*", "^", "$", "^.*", ".*$", "^.*$"})  # regular expressions
+_PLACES = words("location list_start list_end rexpr_list_start rexpr_list_end")
+_EVERY_ROW = frozenset({"targetList", "fromClause", "whereClause", "limitOption", "op"})
+# for each of the first an expression is true, or for the second
+_OPERATORS = {"=": "<>", "<": ">=", ">": "<=", "~~": "!~~", "~~*": "!~~*", "BETWEEN": "NOT BETWEEN"}
+_TURNED = {
+    "AEXPR_OP": "AEXPR_OP",
+    "AEXPR_IN": "AEXPR_IN",
+    "AEXPR_LIKE": "AEXPR_LIKE",
+    "AEXPR_ILIKE": "AEXPR_ILIKE",
+    "AEXPR_BETWEEN": "AEXPR_NOT_BETWEEN",
+}
+_TESTED = {
+    "IS_NULL": "IS_NOT_NULL",
+    "IS_TRUE": "IS_NOT_TRUE",
+    "IS_FALSE": "IS_NOT_FALSE",
+    "IS_UNKNOWN": "IS_NOT_UNKNOWN",
+}
 
 
-def always_true(node: Node | None) -> bool:
+def always_true(node: Node | None, around: Around) -> bool:
     """Whether this condition (None: there is none) holds for every row, as far as text tells."""
     if not node:
         return True
-    if not depends(node):
+    if not differs(node, around.beside):
         return _folded(node) is not False
     kind, fields = next(iter(node.items()))
     rule = _RULES.get(kind)
-    return rule is not None and rule(fields)
-
-
-def depends(node: object) -> bool:
-    """Whether a column of some row is in it."""
-    stack: list[object] = [node]
-    while stack:
-        current = stack.pop()
-        if isinstance(current, dict):
-            if any(kind in current for kind in _OF_A_ROW):
-                return True
-            stack.extend(current.values())
-        elif isinstance(current, list):
-            stack.extend(current)
-    return False
+    return rule is not None and rule(fields, around)
 
 
 def _folded(node: Node) -> bool | None:
@@ -77,8 +83,8 @@ def _compared(fields: Node) -> bool | None:
     if not left or not right or "A_Const" not in left or "A_Const" not in right:
         return None
     first, second = _literal(left["A_Const"]), _literal(right["A_Const"])
-    if first is None or second is None:
-        return None
+    if first is None or second is None or first[0] != second[0]:
+        return None  # '1' = 1 is true
     match fields["name"][0].get("String", {}).get("sval"):
         case "=":
             return first == second
@@ -96,83 +102,127 @@ def _literal(fields: Node) -> tuple[str, object] | None:
     return None
 
 
-def _bool(fields: Node) -> bool:
+def _bool(fields: Node, around: Around) -> bool:
     arms: list[Node] = fields.get("args", [])
     match fields.get("boolop"):
         case "AND_EXPR":
-            return all(map(always_true, arms))
+            return all(always_true(arm, around) for arm in arms)
         case "OR_EXPR":
-            return any(map(always_true, arms)) or _covers(arms)
+            return any(always_true(arm, around) for arm in arms) or _opposed(arms)
         case _:
-            return _never(arms[0])
+            return _never(arms[0], around)
 
 
-def _never(node: Node) -> bool:
+def _never(node: Node, around: Around) -> bool:
     """Whether NOT of this is always true."""
-    if not depends(node):
+    if not differs(node, around.beside):
         return _folded(node) is not True
     kind, fields = next(iter(node.items()))
-    if kind == "BoolExpr" and fields.get("boolop") == "NOT_EXPR":
-        return always_true(fields["args"][0])
+    if kind == "BoolExpr":
+        arms: list[Node] = fields.get("args", [])
+        match fields.get("boolop"):
+            case "AND_EXPR":
+                return any(_never(arm, around) for arm in arms) or _opposed(arms)
+            case "OR_EXPR":
+                return all(_never(arm, around) for arm in arms)
+            case _:
+                return always_true(arms[0], around)
     return kind == "A_Expr" and _operator(fields) in {"<>", "<", ">"} and _same_sides(fields)
 
 
-def _covers(arms: list[Node]) -> bool:
+def _opposed(arms: list[Node]) -> bool:
     """Whether two arms are each other's opposite: x OR NOT x, x IS NULL OR x IS NOT NULL."""
     plain = [_bare(arm) for arm in arms]
     known = set(map(_written, plain))
-    for arm in plain:
-        negated = {"BoolExpr": {"boolop": "NOT_EXPR", "args": [arm]}}
-        if _written(negated) in known:
-            return True
-        test = arm.get("NullTest") if isinstance(arm, dict) else None
-        if test and test.get("nulltesttype") == "IS_NULL":
-            opposite = {"NullTest": {**test, "nulltesttype": "IS_NOT_NULL"}}
-            if _written(opposite) in known:
-                return True
-    return False
+    return any(_written(one) in known for arm in plain for one in _opposites(arm))
+
+
+def _opposites(arm: object) -> Iterator[Node]:
+    yield {"BoolExpr": {"boolop": "NOT_EXPR", "args": [arm]}}
+    if not isinstance(arm, dict):
+        return
+    kind, fields = next(iter(arm.items()))
+    for key in ("nulltesttype", "booltesttype"):
+        if kind in _TESTS and (other := _TESTED.get(fields.get(key, ""))):
+            yield {kind: {**fields, key: other}}
+    if kind == "A_Expr" and len(fields.get("name", ())) == 1:
+        turned = _TURNED.get(fields.get("kind", ""))
+        operator = _OPERATORS.get(_operator(fields))
+        if turned and operator:
+            yield {kind: {**fields, "kind": turned, "name": [{"String": {"sval": operator}}]}}
 
 
 def _written(arm: object) -> bytes:
     return msgspec.json.encode(arm, order="sorted")
 
 
-def _null_test(fields: Node) -> bool:
+def _null_test(fields: Node, around: Around) -> bool:
     if fields.get("nulltesttype") != "IS_NOT_NULL":
         return False
-    names = fields.get("arg", {}).get("ColumnRef", {}).get("fields", ())
-    return bool(names) and names[-1].get("String", {}).get("sval") in _NEVER_NULL
+    tested = fields.get("arg", {})
+    names = tested.get("ColumnRef", {}).get("fields", ())
+    if names:
+        return names[-1].get("String", {}).get("sval") in _NEVER_NULL
+    return not _TESTS.isdisjoint(tested) or always_true(tested, around)
 
 
-def _boolean_test(fields: Node) -> bool:
+def _boolean_test(fields: Node, around: Around) -> bool:
     match fields.get("booltesttype"):
         case "IS_TRUE" | "IS_NOT_FALSE" | "IS_NOT_UNKNOWN":
-            return always_true(fields["arg"])
+            return always_true(fields["arg"], around)
         case "IS_FALSE" | "IS_NOT_TRUE":
-            return _never(fields["arg"])
+            return _never(fields["arg"], around)
         case _:
             return False
 
 
-def _expression(fields: Node) -> bool:
+def _expression(fields: Node, around: Around) -> bool:
     right = fields.get("rexpr", {})
     match fields.get("kind"):
         case "AEXPR_OP":
-            return _operator(fields) in _REFLEXIVE and _same_sides(fields)
+            return _compares_alike(fields, around)
         case "AEXPR_NOT_DISTINCT":
             return _same_sides(fields)
+        case "AEXPR_OP_ANY":
+            items = right.get("A_ArrayExpr", {}).get("elements", [])
+            return _operator(fields) in _REFLEXIVE and _has_left(fields, items)
         case "AEXPR_IN" | "AEXPR_BETWEEN" | "AEXPR_BETWEEN_SYM":
             items = right.get("List", {}).get("items", [])
+            if fields.get("kind") == "AEXPR_IN":
+                return _operator(fields) != "<>" and _has_left(fields, items)
             left = _bare(fields.get("lexpr"))
-            found = [_bare(item) == left for item in items]
-            negated = _operator(fields) == "<>"
-            between = fields.get("kind") != "AEXPR_IN"
-            return bool(found) and not negated and (all(found) if between else any(found))
+            return bool(items) and all(_bare(item) == left for item in items)
         case "AEXPR_LIKE" | "AEXPR_ILIKE":
-            pattern = right.get("A_Const", {}).get("sval", {}).get("sval", "")
+            pattern = _text(right)
             return _operator(fields) in {"~~", "~~*"} and bool(pattern) and not pattern.strip("%")
         case _:
             return False
+
+
+def _compares_alike(fields: Node, around: Around) -> bool:
+    """Whether both sides are the same, or one is true and the other always is."""
+    operator, right = _operator(fields), fields.get("rexpr", {})
+    if operator in {"~", "~*"}:
+        return "A_Const" in right and "sval" in right["A_Const"] and _text(right) in _ANY_TEXT
+    if operator not in _REFLEXIVE:
+        return False
+    if _same_sides(fields):
+        return True
+    sides = (fields.get("lexpr", {}), right)
+    return operator == "=" and any(
+        _folded(one) is True and always_true(other, around)
+        for one, other in (sides, sides[::-1])
+        if one and other
+    )
+
+
+def _has_left(fields: Node, items: list[Node]) -> bool:
+    left = _bare(fields.get("lexpr"))
+    return any(_bare(item) == left for item in items)
+
+
+def _text(node: Node) -> str:
+    return str(node.get("A_Const", {}).get("sval", {}).get("sval", ""))
 
 
 def _operator(fields: Node) -> str:
@@ -186,26 +236,57 @@ def _same_sides(fields: Node) -> bool:
 def _bare(value: object) -> object:
     """The same tree without the places in the text."""
     if isinstance(value, dict):
-        return {key: _bare(item) for key, item in value.items() if key != "location"}
+        return {key: _bare(item) for key, item in value.items() if key not in _PLACES}
     if isinstance(value, list):
         return [_bare(item) for item in value]
     return value
 
 
-def _cast(fields: Node) -> bool:
-    return always_true(fields.get("arg"))
+def _cast(fields: Node, around: Around) -> bool:
+    return always_true(fields.get("arg"), around)
 
 
-def _coalesced(fields: Node) -> bool:
+def _coalesced(fields: Node, around: Around) -> bool:
     arms: Iterable[Node] = fields.get("args", ())
-    return all(map(always_true, arms))
+    return all(always_true(arm, around) for arm in arms)
 
 
-_RULES: dict[str, Callable[[Node], bool]] = {
+def _case(fields: Node, around: Around) -> bool:
+    """CASE whose every result is true, if it has an ELSE; or whose first WHEN always is."""
+    whens = [item["CaseWhen"] for item in fields.get("args", ())]
+    results = [always_true(when.get("result"), around) for when in whens]
+    if "arg" not in fields and results[0] and always_true(whens[0].get("expr"), around):
+        return True
+    return "defresult" in fields and all(results) and always_true(fields["defresult"], around)
+
+
+def _sub_link(fields: Node, around: Around) -> bool:
+    """`id IN (SELECT id FROM t)`, of the very table that is changed."""
+    query = fields.get("subselect", {}).get("SelectStmt", {})
+    tables, targets = query.get("fromClause", []), query.get("targetList", [])
+    if fields.get("subLinkType") != "ANY_SUBLINK" or not _EVERY_ROW.issuperset(query):
+        return False
+    if len(tables) != 1 or "RangeVar" not in tables[0] or len(targets) != 1:
+        return False
+    operator = "".join(strings(fields.get("operName", []))) or "="
+    asked = strings(fields.get("testexpr", {}).get("ColumnRef", {}).get("fields", []))
+    given = targets[0].get("ResTarget", {}).get("val", {}).get("ColumnRef", {}).get("fields", [])
+    return (
+        operator == "="
+        and relation_of(tables[0]["RangeVar"]) == around.table
+        and bool(asked)
+        and asked[-1:] == strings(given)[-1:]
+        and always_true(query.get("whereClause"), Around(around.table))
+    )
+
+
+_RULES: dict[str, Callable[[Node, Around], bool]] = {
     "BoolExpr": _bool,
     "NullTest": _null_test,
     "BooleanTest": _boolean_test,
     "A_Expr": _expression,
     "TypeCast": _cast,
     "CoalesceExpr": _coalesced,
+    "CaseExpr": _case,
+    "SubLink": _sub_link,
 }

@@ -62,6 +62,37 @@ def create_table(facts: Facts, node: Node) -> frozenset[str]:
     return owned(facts, node)
 
 
+def index(facts: Facts, node: Node) -> frozenset[str]:
+    """CREATE INDEX: its columns are named by no expression, and a unique one tells of values."""
+    table = relation_of(node.get("relation", {})).name
+    facts.columns_read[Column(table, "*")] = None
+    return owned(facts, node)
+
+
+def statistics(facts: Facts, node: Node) -> frozenset[str]:
+    """CREATE STATISTICS: likewise."""
+    for item in node.get("relations", []):
+        facts.columns_read[Column(item.get("RangeVar", {}).get("relname", ""), "*")] = None
+    return _NOTHING
+
+
+def constraint(facts: Facts, node: Node) -> frozenset[str]:
+    """REFERENCES: whether a value is there is told by what the constraint lets in."""
+    if "pktable" in node:
+        table = relation_of(node["pktable"]).name
+        for name in strings(node.get("pk_attrs", [])) or ("*",):
+            facts.columns_read[Column(table, name)] = None
+    return _NOTHING
+
+
+def published(facts: Facts, node: Node) -> frozenset[str]:
+    """A table of a publication, all of it or some columns."""
+    table = relation_of(node.get("relation", {})).name
+    for name in strings(node.get("columns", [])) or ("*",):
+        facts.columns_read[Column(table, name)] = None
+    return _NOTHING
+
+
 def partition(facts: Facts, node: Node) -> frozenset[str]:
     """ATTACH and DETACH change the partition, too; all its columns are its parent's, or were."""
     owned(facts, node)
@@ -183,7 +214,6 @@ def _all(kinds: Iterable[str], chosen: Rule) -> dict[str, Rule]:
 OBJECTS: dict[str, Rule] = {
     **_all(
         [
-            "IndexStmt",
             "AlterObjectDependsStmt",
             "AlterOwnerStmt",
             "ClusterStmt",
@@ -199,6 +229,10 @@ OBJECTS: dict[str, Rule] = {
         owned,
     ),
     "CreateStmt": create_table,
+    "IndexStmt": index,
+    "CreateStatsStmt": statistics,
+    "Constraint": constraint,
+    "PublicationTable": published,
     "PartitionCmd": partition,
     "TruncateStmt": truncate,
     "LockStmt": lock,

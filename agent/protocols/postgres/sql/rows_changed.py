@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from agent.model.sql import Column, Effect
-from agent.protocols.postgres.sql.conditions import always_true, depends
+from agent.protocols.postgres.sql.conditions import always_true
 from agent.protocols.postgres.sql.expressions import set_config
 from agent.protocols.postgres.sql.facts import (
     Facts,
@@ -13,6 +13,7 @@ from agent.protocols.postgres.sql.facts import (
     sources,
     strings,
 )
+from agent.protocols.postgres.sql.scope import Around, depends, names_of
 from agent.protocols.postgres.sql.walk import Rule
 
 _RELATION = frozenset({"relation"})
@@ -148,12 +149,17 @@ def _depends_on_rows(facts: Facts, node: Node, *fields: str) -> None:
         facts.reads[relation_of(node["relation"])] = None
 
 
+def _around(node: Node, sources: Iterable[Node]) -> Around:
+    return Around(relation_of(node["relation"]), frozenset(names_of(sources)))
+
+
 def update(facts: Facts, node: Node) -> frozenset[str]:
     """UPDATE."""
     table = _target(facts, node)
     _written(facts, table, node.get("targetList", []))
     _depends_on_rows(facts, node, "whereClause", "targetList")
-    facts.unbounded |= always_true(node.get("whereClause"))
+    around = _around(node, node.get("fromClause", []))
+    facts.unbounded |= always_true(node.get("whereClause"), around)
     return _RELATION
 
 
@@ -161,7 +167,8 @@ def delete(facts: Facts, node: Node) -> frozenset[str]:
     """DELETE."""
     _target(facts, node)
     _depends_on_rows(facts, node, "whereClause")
-    facts.unbounded |= always_true(node.get("whereClause"))
+    around = _around(node, node.get("usingClause", []))
+    facts.unbounded |= always_true(node.get("whereClause"), around)
     return _RELATION
 
 
@@ -169,7 +176,8 @@ def merge(facts: Facts, node: Node) -> frozenset[str]:
     """MERGE: each arm may have a condition; rows matched by a constant have none."""
     table = _target(facts, node)
     _depends_on_rows(facts, node, "joinCondition", "mergeWhenClauses")
-    everything = always_true(node.get("joinCondition"))
+    around = _around(node, [node.get("sourceRelation", {})])
+    everything = always_true(node.get("joinCondition"), around)
     for arm in node.get("mergeWhenClauses", []):
         clause = arm["MergeWhenClause"]
         command = clause.get("commandType")
@@ -177,7 +185,8 @@ def merge(facts: Facts, node: Node) -> frozenset[str]:
         if command == "CMD_INSERT" and not targets:
             facts.columns_written[Column(table, "*")] = None
         _written(facts, table, targets)
-        if command in {"CMD_UPDATE", "CMD_DELETE"} and always_true(clause.get("condition")):
+        every = always_true(clause.get("condition"), around)
+        if command in {"CMD_UPDATE", "CMD_DELETE"} and every:
             by_source = clause.get("matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE"
             facts.unbounded |= everything or by_source
     return _RELATION

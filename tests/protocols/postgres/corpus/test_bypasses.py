@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from agent.protocols.postgres.settings import PINNED, READ_ONLY
 from agent.protocols.postgres.sql import classify, touches_pinned
 from agent.protocols.postgres.transitions import as_heard
 from tests.protocols.postgres.corpus.asking import Asking, a_server
@@ -89,6 +90,36 @@ def test_a_character_that_ends_in_a_backslash(server: Postgres, connect: Connect
     with pytest.raises(UnicodeDecodeError):
         text.decode()
     assert danger(classify(text.decode(errors="surrogateescape"))) == "U"
+
+
+GOING_BACK = (
+    "RESET ALL",
+    "DISCARD ALL",
+    "RESET client_encoding; RESET standard_conforming_strings; RESET backslash_quote",
+    "SET client_encoding TO DEFAULT; SET standard_conforming_strings TO DEFAULT",
+    "SET NAMES DEFAULT; SET LOCAL backslash_quote TO DEFAULT; RESET default_transaction_read_only",
+    "SELECT set_config('standard_conforming_strings', NULL, false)",
+    "RESET ROLE; RESET SESSION AUTHORIZATION; SET ROLE NONE; SET SESSION AUTHORIZATION DEFAULT",
+)
+
+
+@pytest.mark.parametrize("text", GOING_BACK)
+def test_what_a_session_goes_back_to(server: Postgres, connect: Connect, text: str) -> None:
+    """It is what it began with, also where role and database have settings of their own.
+
+    So these are not refused, which drivers and pools send.
+    """
+    server.ask("ALTER DATABASE orders SET standard_conforming_strings = off")
+    server.ask("ALTER ROLE postgres SET backslash_quote = on")
+    try:
+        session = connect(**PINNED, **{READ_ONLY: "on"})
+        assert not _refused(text, read_only=True)
+        assert session.ask(text) == []
+        for name, value in {**PINNED, READ_ONLY: "on", "role": "none"}.items():
+            assert session.ask(f"SELECT 1 / (current_setting('{name}') = '{value}')::int") == []
+        assert session.ask("SELECT 1 / (session_user = 'postgres')::int") == []
+    finally:
+        server.ask("ALTER DATABASE orders RESET ALL; ALTER ROLE postgres RESET ALL")
 
 
 READ_WRITE = (

@@ -1,0 +1,31 @@
+-- Of the kind that Metabase and its likes send: what there is, what may be read, dashboards.
+SELECT n.nspname AS "schema", c.relname AS "name", CASE c.relkind WHEN 'r' THEN 'TABLE' WHEN 'p' THEN 'PARTITIONED TABLE' WHEN 'v' THEN 'VIEW' WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'm' THEN 'MATERIALIZED VIEW' END AS "type", d.description AS "description", NULLIF(stat.n_live_tup, 0) AS "estimated_row_count" FROM pg_catalog.pg_class AS c INNER JOIN pg_catalog.pg_namespace AS n ON c.relnamespace = n.oid LEFT JOIN pg_catalog.pg_description AS d ON (c.oid = d.objoid) AND (d.objsubid = 0) AND (d.classoid = 'pg_class'::regclass) LEFT JOIN pg_stat_user_tables AS stat ON (n.nspname = stat.schemaname) AND (c.relname = stat.relname) WHERE (c.relnamespace = n.oid) AND (n.nspname !~ '^information_schema|catalog_history|pg_') AND (c.relkind IN ('r', 'p', 'v', 'f', 'm')) ORDER BY "type" ASC, "schema" ASC, "name" ASC
+;;
+SELECT c.column_name AS "name", CASE WHEN c.udt_schema IN ('public', 'pg_catalog') THEN format('%s', c.udt_name) ELSE format('"%s"."%s"', c.udt_schema, c.udt_name) END AS "database-type", c.ordinal_position - 1 AS "database-position", c.table_schema AS "table-schema", c.table_name AS "table-name", pk.column_name IS NOT NULL AS "pk?", col_description(CAST(CAST(format('%I.%I', CAST(c.table_schema AS TEXT), CAST(c.table_name AS TEXT)) AS REGCLASS) AS OID), c.ordinal_position) AS "field-comment", ((column_default IS NULL) OR (LOWER(column_default) = 'null')) AND (is_nullable = 'NO') AND NOT (((column_default IS NOT NULL) AND (column_default LIKE '%nextval(%')) OR (is_identity <> 'NO')) AS "database-required" FROM information_schema.columns AS c LEFT JOIN (SELECT tc.table_schema, tc.table_name, kc.column_name FROM information_schema.table_constraints AS tc INNER JOIN information_schema.key_column_usage AS kc ON (tc.constraint_name = kc.constraint_name) AND (tc.table_schema = kc.table_schema) WHERE tc.constraint_type = 'PRIMARY KEY') AS pk ON (c.table_schema = pk.table_schema) AND (c.table_name = pk.table_name) AND (c.column_name = pk.column_name) WHERE c.table_schema !~ '^information_schema|catalog_history|pg_' AND (c.table_schema IN ('public')) ORDER BY "table-schema", "table-name", "database-position"
+;;
+SELECT fk_ns.nspname AS "fk-table-schema", fk_table.relname AS "fk-table-name", fk_column.attname AS "fk-column-name", pk_ns.nspname AS "pk-table-schema", pk_table.relname AS "pk-table-name", pk_column.attname AS "pk-column-name" FROM pg_constraint AS c INNER JOIN pg_class AS fk_table ON c.conrelid = fk_table.oid INNER JOIN pg_namespace AS fk_ns ON c.connamespace = fk_ns.oid INNER JOIN pg_attribute AS fk_column ON c.conrelid = fk_column.attrelid INNER JOIN pg_class AS pk_table ON c.confrelid = pk_table.oid INNER JOIN pg_namespace AS pk_ns ON pk_table.relnamespace = pk_ns.oid INNER JOIN pg_attribute AS pk_column ON c.confrelid = pk_column.attrelid WHERE (fk_ns.nspname !~ '^information_schema|catalog_history|pg_') AND (c.contype = 'f'::char) AND (fk_column.attnum = ANY(c.conkey)) AND (pk_column.attnum = ANY(c.confkey)) ORDER BY fk_ns.nspname ASC, fk_table.relname ASC
+;;
+WITH table_privileges AS (SELECT NULL AS role, t.schemaname AS schema, t.objectname AS table, pg_catalog.has_any_column_privilege(current_user, '"' || replace(t.schemaname, '"', '""') || '"."' || replace(t.objectname, '"', '""') || '"', 'update') AS update, pg_catalog.has_any_column_privilege(current_user, '"' || replace(t.schemaname, '"', '""') || '"."' || replace(t.objectname, '"', '""') || '"', 'select') AS select, pg_catalog.has_table_privilege(current_user, '"' || replace(t.schemaname, '"', '""') || '"."' || replace(t.objectname, '"', '""') || '"', 'delete') AS delete FROM (SELECT schemaname, tablename AS objectname FROM pg_catalog.pg_tables UNION SELECT schemaname, viewname AS objectname FROM pg_catalog.pg_views UNION SELECT schemaname, matviewname AS objectname FROM pg_catalog.pg_matviews) t WHERE t.schemaname !~ '^pg_' AND t.schemaname <> 'information_schema' AND pg_catalog.has_schema_privilege(current_user, t.schemaname, 'usage')) SELECT t.* FROM table_privileges t
+;;
+SELECT nspname, typname FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.oid IN (SELECT DISTINCT enumtypid FROM pg_catalog.pg_enum e)
+;;
+SELECT TRUE AS "_" FROM "public"."orders" WHERE 1 <> 1 LIMIT 0
+;;
+-- Metabase:: userID: 1 queryType: MBQL queryHash: 5f0c
+SELECT "public"."orders"."id" AS "id", "public"."orders"."state" AS "state", "public"."orders"."total" AS "total" FROM "public"."orders" LIMIT 2000
+;;
+SELECT SUBSTRING("source"."substring1", 1, 1234) AS "substring1" FROM (SELECT SUBSTRING("public"."orders"."state", 1, 1234) AS "substring1" FROM "public"."orders") AS "source" LIMIT 10000
+;;
+SELECT DATE_TRUNC('month', "public"."orders"."placed") AS "placed", COUNT(*) AS "count", SUM("public"."orders"."total") AS "sum" FROM "public"."orders" LEFT JOIN "public"."customers" AS "Customers" ON "public"."orders"."customer_id" = "Customers"."id" WHERE ("public"."orders"."placed" >= DATE_TRUNC('month', (NOW() + INTERVAL '-12 month'))) AND ("Customers"."name" IS NOT NULL) GROUP BY DATE_TRUNC('month', "public"."orders"."placed") ORDER BY DATE_TRUNC('month', "public"."orders"."placed") ASC
+;;
+SELECT PERCENTILE_CONT(0.9) WITHIN GROUP (ORDER BY "public"."orders"."total") AS "p90", STDDEV_POP("public"."orders"."total") AS "stddev", COUNT(DISTINCT "public"."orders"."customer_id") AS "count" FROM "public"."orders"
+;;
+SELECT FLOOR(("public"."orders"."total" / 12.5)) * 12.5 AS "total", COUNT(*) AS "count", SUM(CASE WHEN "public"."orders"."state" = 'open' THEN 1 ELSE 0.0 END) AS "open", CAST(COUNT(*) AS FLOAT) / NULLIF(COUNT(*), 0) AS "share" FROM "public"."orders" GROUP BY 1 ORDER BY 1 ASC
+;;
+SELECT "source"."state" AS "state", "source"."count" AS "count", LAG("source"."count", 1) OVER (ORDER BY "source"."state" ASC) AS "before", SUM("source"."count") OVER (ORDER BY "source"."state" ASC ROWS UNBOUNDED PRECEDING) AS "total" FROM (SELECT "public"."orders"."state" AS "state", COUNT(*) AS "count" FROM "public"."orders" GROUP BY "public"."orders"."state") AS "source" WHERE (LOWER("source"."state") LIKE '%open%') OR ("source"."state" IS NULL)
+;;
+SET SESSION TIMEZONE TO 'Europe/Berlin'
+;;
+SHOW timezone
+;;
+SELECT to_char(current_timestamp, 'YYYY-MM-DD HH24:MI:SS.MS TZ')
