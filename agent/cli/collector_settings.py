@@ -20,7 +20,6 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: str = str(STATE_DIR)
     listen: str = LISTEN
     enroll_listen: str = ENROLL_LISTEN
-    database: str = ""  # an SQLAlchemy URL; "" is SQLite in state_dir
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -61,7 +60,6 @@ def serve_settings(arguments: argparse.Namespace) -> Settings:
         arguments.state_dir or Path(file.state_dir),
         parse_address("listen", arguments.listen or file.listen),
         parse_address("enroll-listen", arguments.enroll_listen or file.enroll_listen),
-        file.database,
     )
 
 

@@ -31,7 +31,8 @@ class Paint:
 
 def paint_for(stream: TextIO) -> Paint:
     """Decide by the stream and the environment."""
-    wanted = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    # no-color.org: present and not empty
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return Paint(wanted and stream.isatty())
 
 

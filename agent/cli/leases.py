@@ -1,15 +1,12 @@
 """`loopwarden leases` and `revoke`: who holds what, what happens to it next, and its end."""
 
 import argparse
-import datetime as dt
-import sys
 from pathlib import Path
-
-import msgspec
 
 from agent.broker.control import Accepted, LeaseView, ListLeases, Revoke
 from agent.cli.client import Client, DaemonTrouble
 from agent.cli.collector_text import clean
+from agent.cli.output import form, print_json, when
 from agent.model.lease import OVER
 
 _OVER = frozenset(state.value for state in OVER)
@@ -25,7 +22,7 @@ def leases(arguments: argparse.Namespace, socket_path: Path) -> int:
         rows = client.rows(ListLeases(arguments.run or "", arguments.all))
         views = [row for row in rows if isinstance(row, LeaseView)]
     if arguments.json:
-        _print_json([_form(view) for view in views])
+        print_json([form(view) for view in views])
         return 0
     if not views:
         print("no leases")
@@ -50,11 +47,11 @@ def revoke(arguments: argparse.Namespace, socket_path: Path) -> int:
                     raise DaemonTrouble(f"the daemon answered {type(row).__name__}: restart it")
     confirmed = all(view.state in _OVER for view in views)
     if arguments.json:
-        _print_json(
+        print_json(
             {
                 "detail": detail,
                 "confirmed": confirmed,
-                "leases": [_form(view) for view in views],
+                "leases": [form(view) for view in views],
             }
         )
     else:
@@ -68,9 +65,9 @@ def revoke(arguments: argparse.Namespace, socket_path: Path) -> int:
 def _print(view: LeaseView) -> None:
     print(f"{view.lease_id}  {view.target} ({view.provider})  {view.state}")
     print(f"  run      {view.run_id} of loop {view.loop}, {view.sessions} sessions")
-    ends = f", expires {_when(view.expires_ms)}" if view.expires_ms else ""
+    ends = f", expires {when(view.expires_ms)}" if view.expires_ms else ""
     kind = "" if view.revocable else ", cannot be revoked"
-    print(f"  since    {_when(view.began_ms)}{ends}{kind}")
+    print(f"  since    {when(view.began_ms)}{ends}{kind}")
     if view.provider_id:
         print(f"  known as {clean(view.provider_id)}")
     if view.state in _MEANING:
@@ -79,20 +76,7 @@ def _print(view: LeaseView) -> None:
         tries = f" ({view.attempts} failed)" if view.attempts else ""
         print(f"  because  {clean(view.error)}{tries}")
     if view.next_action:
-        moment = f" at {_when(view.next_ms)}" if view.next_ms else ""
+        moment = f" at {when(view.next_ms)}" if view.next_ms else ""
         print(f"  next     {view.next_action}{moment}")
     if view.withdrawn:
         print("  taken away by a person: its run gets no other for this target")
-
-
-def _when(unix_ms: int) -> str:
-    return dt.datetime.fromtimestamp(unix_ms / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _form(view: LeaseView) -> dict[str, object]:
-    return {name: getattr(view, name) for name in view.__struct_fields__}
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-    sys.stdout.buffer.flush()

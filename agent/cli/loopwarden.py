@@ -7,6 +7,7 @@ from pathlib import Path
 from agent import __version__
 from agent.cli import leases, oidc, policy, registry, run, status, streams
 from agent.cli.client import DaemonTrouble
+from agent.cli.help import Commands, add_command
 from agent.cli.launch import EXIT_DAEMON
 from agent.config.daemon import DEFAULT_PATH, ConfigError, Daemon, load
 
@@ -16,7 +17,8 @@ exit status:
              125 trouble with the daemon or a refusal, 126 the command cannot be
              executed, 127 the command is not found
   others     0 done, 1 the answer is no (policy check, explain, doctor),
-             or not yet (revoke), 2 wrong usage, 125 trouble with the daemon or a refusal
+             or not yet (revoke), 125 trouble with the daemon or a refusal
+  all        2 wrong usage, nothing was done; 130 interrupted; 141 nobody reads the output
 """
 
 
@@ -81,11 +83,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
+def _add_run(commands: Commands) -> None:
+    parser = add_command(
+        commands,
         "run",
-        help="run a command as a run of a loop",
-        description="Run COMMAND in a fresh run of loop NAME: attributed, filtered, recorded. "
+        "run a command as a run of a loop",
+        "loopwarden run --loop nightly-report -- curl https://api.github.com/repos/acme/orders",
+        "sudo loopwarden run --loop nightly-report --user report -- ./report.sh --today",
+        more="Run COMMAND in a fresh run of loop NAME: attributed, filtered, recorded. "
         "Exit code, signals, terminal, stdin and stdout are the command's.",
     )
     parser.add_argument("--loop", required=True, metavar="NAME", help="the loop of the policy")
@@ -102,39 +107,54 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.set_defaults(act=lambda args, config: run.run(args, _socket(args, config)))
 
 
-def _add_registry(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    register = commands.add_parser(
+def _add_registry(commands: Commands) -> None:
+    register = add_command(
+        commands,
         "register",
-        help="make an existing cgroup v2 a run",
-        description="Make an existing cgroup v2 (a systemd unit's, a container's) a run of a loop.",
+        "make an existing cgroup v2 a run",
+        "loopwarden register --loop nightly-report --cgroup /system.slice/report.service",
+        more="Make an existing cgroup v2 (a systemd unit's, a container's) a run of a loop, and "
+        "print the run's id. Its run ends when its last process does.",
     )
-    register.add_argument("--loop", required=True, metavar="NAME")
-    register.add_argument("--cgroup", required=True, metavar="PATH")
+    register.add_argument("--loop", required=True, metavar="NAME", help="the loop of the policy")
+    register.add_argument(
+        "--cgroup", required=True, metavar="PATH", help="below the mount of cgroup v2, or in full"
+    )
     register.set_defaults(act=lambda args, config: registry.register(args, _socket(args, config)))
-    unregister = commands.add_parser("unregister", help="forget a registered cgroup")
-    unregister.add_argument("run", metavar="RUN|PATH")
+    unregister = add_command(
+        commands,
+        "unregister",
+        "forget a registered cgroup",
+        "loopwarden unregister /system.slice/report.service",
+    )
+    unregister.add_argument("run", metavar="RUN|PATH", help="the run's id, or its cgroup")
     unregister.set_defaults(
         act=lambda args, config: registry.unregister(args, _socket(args, config))
     )
 
 
-def _add_leases(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    listing = commands.add_parser(
-        "leases", help="leased credentials: of which run, their state, what is done next and when"
+def _add_leases(commands: Commands) -> None:
+    listing = add_command(
+        commands,
+        "leases",
+        "leased credentials: of which run, their state, what is done next and when",
+        "loopwarden leases --all --json",
     )
     listing.add_argument("--all", action="store_true", help="the last ones that are over, too")
     listing.add_argument("--run", metavar="RUN", help="of this run alone")
     listing.add_argument("--json", action="store_true", help="for programs")
     listing.set_defaults(act=lambda args, config: leases.leases(args, _socket(args, config)))
-    revoke = commands.add_parser(
+    revoke = add_command(
+        commands,
         "revoke",
-        help="end a run's access and processes, or one lease, now",
-        description="Cut the sessions of a run or of one lease, revoke, and wait up to 10 s until "
+        "end a run's access and processes, or one lease, now",
+        "loopwarden revoke 01KAKWV8Y2M4T6R8S0V2X4Z6B8",
+        more="Cut the sessions of a run or of one lease, revoke, and wait up to 10 s until "
         "it is confirmed. A revoked run gets no new lease; after a revoked lease, its run gets no "
         "other for that target. Exit status: 0 confirmed, 1 cut but not confirmed yet, 125 "
         "trouble with the daemon or a refusal.",
     )
-    revoke.add_argument("run", metavar="RUN|LEASE")
+    revoke.add_argument("run", metavar="RUN|LEASE", help="an id of `loopwarden loops`")
     revoke.add_argument(
         "--rotate", action="store_true", help="of a lease: the run may take a new one"
     )
@@ -142,13 +162,13 @@ def _add_leases(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     revoke.set_defaults(act=lambda args, config: leases.revoke(args, _socket(args, config)))
 
 
-def _add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_status(commands: Commands) -> None:
     for name, act, text in (
         ("loops", status.loops, "live runs: who started them, trees, sessions, leases"),
         ("status", status.status, "the daemon's state"),
         ("doctor", status.doctor, "probe each enforcement layer with real packets (root)"),
     ):
-        parser = commands.add_parser(name, help=text)
+        parser = add_command(commands, name, text, f"loopwarden {name} --json")
         parser.add_argument("--json", action="store_true", help="for programs")
         parser.set_defaults(act=lambda args, config, act=act: act(args, _socket(args, config)))
 

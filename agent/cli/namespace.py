@@ -1,4 +1,4 @@
-"""The run's mount namespace: the trust bundle over the usual paths, kernel interfaces hidden."""
+"""The run's mount namespace: the trust bundle over the usual paths, what leads around us hidden."""
 
 import contextlib
 import ctypes
@@ -18,6 +18,13 @@ BUNDLE_FILES = (
     "/etc/ssl/cert.pem",
 )
 
+# programs of the host that look names up for others: nscd(8), systemd-resolved (varlink), avahi
+LOOKUP_SOCKETS = (
+    "/run/nscd/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/avahi-daemon/socket",
+)
+
 EVERYONE = "0 0 4294967295"  # user_namespaces(7): every number as it is
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -27,7 +34,7 @@ _libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
 def isolate(trust_dir: str) -> None:
     """Give this process a mount namespace of its own with the bundle in place.
 
-    Root also loses sight of bpffs and may not write cgroup2. Others get a user namespace in which
+    Programs of the host that look up names are out of reach: who asks finds our resolver. Root also loses sight of bpffs and may not write cgroup2. Others get a user namespace in which
     they are themselves.
 
     Raises:
@@ -43,6 +50,7 @@ def isolate(trust_dir: str) -> None:
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
     _mount("", "/", "", MS_REC | MS_SLAVE)
     place_trust(trust_dir)
+    hide_lookups()
     if uid == 0:
         hide_kernel_interfaces()
 
@@ -93,6 +101,17 @@ def place_trust(trust_dir: str) -> None:
         real = os.path.realpath(path)
         if os.path.isfile(real) and not real.startswith(f"{CERTS_DIRECTORY}/"):
             _bind(str(trust / "ca-bundle.pem"), real)
+
+
+def hide_lookups() -> None:
+    """Put a file that nobody answers on over the socket of every such program.
+
+    Raises:
+        OSError: a mount failed.
+    """
+    for path in LOOKUP_SOCKETS:
+        if Path(path).is_socket():
+            _bind("/dev/null", os.path.realpath(path))
 
 
 def hide_kernel_interfaces() -> None:

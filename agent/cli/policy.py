@@ -11,6 +11,7 @@ from agent.broker.policy_files import load_policy
 from agent.cli import policy_explain
 from agent.cli.client import Client
 from agent.cli.collector_text import json_line
+from agent.cli.help import Commands, add_command
 from agent.config.daemon import Daemon
 from agent.policy.errors import PolicyError, Problem
 from agent.policy.schema import Policy
@@ -18,21 +19,34 @@ from agent.policy.schema import Policy
 SocketOf = Callable[[argparse.Namespace, Daemon], Path]
 
 
-def add_parsers(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", socket_of: SocketOf
-) -> None:
+def add_parsers(commands: Commands, socket_of: SocketOf) -> None:
     """Add `policy` with its commands."""
     policy = commands.add_parser("policy", help="check, explain or reload the policy")
     actions = policy.add_subparsers(title="actions", required=True, metavar="ACTION")
-    check_parser = actions.add_parser("check", help="are these files a policy? (no daemon needed)")
-    check_parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    check_parser = add_command(
+        actions,
+        "check",
+        "are these files a policy? (no daemon needed)",
+        "loopwarden policy check",
+        "loopwarden policy check --json ./nightly.yaml",
+        more="Say every error and warning of these files, or of the directory, with file, line "
+        "and column. Exit status: 0 it is a policy, 1 it is none. No daemon is needed.",
+    )
+    check_parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="these alone")
     check_parser.add_argument("--dir", type=Path, help="the directory (default: the daemon's)")
     check_parser.add_argument("--json", action="store_true", help="one JSON document")
     check_parser.set_defaults(act=check)
     explain_parser = policy_explain.add_parser(actions)
     explain_parser.add_argument("--dir", type=Path, help="the directory (default: the daemon's)")
     explain_parser.set_defaults(act=explain)
-    reload_parser = actions.add_parser("reload", help="read the files again (root)")
+    reload_parser = add_command(
+        actions,
+        "reload",
+        "read the files again (root)",
+        "sudo loopwarden policy reload",
+        more="Have the daemon read its files again, as `systemctl reload loopwarden` does. With an "
+        "error the policy before stays in force, and the exit status is 125.",
+    )
     reload_parser.set_defaults(act=lambda args, config: reload(socket_of(args, config)))
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from agent.cli.classify import classify
 from agent.cli.collector_text import clean, json_line
+from agent.cli.help import Commands, add_command
 from agent.model.grant import Grant, Rule
 from agent.model.ids import LoopName, RunId, TargetName
 from agent.model.sql import Classified
@@ -44,12 +45,18 @@ class Answer:
     judgements: tuple[Judgement, ...] = ()
 
 
-def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Any:
+def add_parser(actions: Commands) -> argparse.ArgumentParser:
     """Add `explain`, and return its parser."""
-    parser = actions.add_parser(
-        "explain", help="would the loop's request or query be allowed, and by which rule?"
+    parser = add_command(
+        actions,
+        "explain",
+        "would the loop's request or query be allowed, and by which rule?",
+        "loopwarden policy explain --loop nightly-report GET https://api.github.com/repos/a/b",
+        'loopwarden policy explain --loop nightly-report --target orders-db "DELETE FROM orders"',
+        more="Say what the policy would decide on a loop's request or query, by which rule, and "
+        "why. Exit status: 0 allowed, 1 denied or no answer. No daemon is needed.",
     )
-    parser.add_argument("--loop", required=True, metavar="NAME")
+    parser.add_argument("--loop", required=True, metavar="NAME", help="the loop of the policy")
     parser.add_argument("--target", metavar="NAME", help="of a query: the target that it is for")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument(

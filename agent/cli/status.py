@@ -1,8 +1,6 @@
 """`loopwarden loops`, `status` and `doctor`: for people, or with --json for programs."""
 
 import argparse
-import datetime as dt
-import sys
 import time
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from agent.broker.control import (
 )
 from agent.cli.client import Client
 from agent.cli.collector_text import clean
+from agent.cli.output import form, print_json, when
 from agent.ipc.messages import Layer
 from agent.model.ids import RunId
 
@@ -43,7 +42,7 @@ def loops(arguments: argparse.Namespace, socket_path: Path) -> int:
     with Client(socket_path) as client:
         trees = gather(list(client.rows(ListLoops())))
     if arguments.json:
-        _print_json([_tree_form(tree) for tree in trees])
+        print_json([_tree_form(tree) for tree in trees])
         return 0
     if not trees:
         print("no live runs")
@@ -57,12 +56,12 @@ def status(arguments: argparse.Namespace, socket_path: Path) -> int:
     with Client(socket_path) as client:
         view = client.ask(GetStatus(), StatusView)
     if arguments.json:
-        _print_json(_form(view))
+        print_json(form(view))
         return 0
     accepting = "accepts runs" if view.accepting else f"REFUSES RUNS: {view.accepting_detail}"
     print(f"loopwarden {view.version}, instance {view.instance}: {accepting}")
     print(f"policy    {view.policy_revision[:12]}, {view.loops} loops, {view.targets} targets, "
-          f"loaded {_when(view.policy_loaded_ms)}")  # fmt: skip
+          f"loaded {when(view.policy_loaded_ms)}")  # fmt: skip
     if view.policy_problem:
         print("          the newest files are REJECTED, the policy before is in force:")
         for line in view.policy_problem.splitlines():
@@ -77,7 +76,9 @@ def status(arguments: argparse.Namespace, socket_path: Path) -> int:
         print(f"records   {state.last_seq} made, {state.acknowledged_seq} at the collector "
               f"({state.collector or 'none configured'}, {link}); spool "
               f"{state.spool_bytes >> 20} of {state.spool_bytes_max >> 20} MiB")  # fmt: skip
-    print(f"host CA   until {_when(view.ca_not_after_ms)}, replaced before by itself")
+        if state.collector and not state.connected and state.detail:
+            print(f"          {clean(state.detail)}")
+    print(f"host CA   until {when(view.ca_not_after_ms)}, replaced before by itself")
     for line in warnings(view, round(time.time() * 1000)):
         print(f"WARNING   {line}")
     _print_layers(view.layers)
@@ -92,7 +93,7 @@ def doctor(arguments: argparse.Namespace, socket_path: Path) -> int:
         warned = warnings(client.ask(GetStatus(), StatusView), round(time.time() * 1000))
     broken = [layer for layer in view.layers if layer.claimed and not layer.present]
     if arguments.json:
-        _print_json(_form(view) | {"ok": not broken, "warnings": warned})
+        print_json(form(view) | {"ok": not broken, "warnings": warned})
     else:
         _print_layers(view.layers)
         for line in warned:
@@ -108,7 +109,7 @@ def warnings(view: StatusView, now_ms: int) -> list[str]:
         return []
     verb = "ends" if ends_ms > now_ms else "ENDED"
     line = (
-        f"this host's certificate for the collector {verb} {_when(ends_ms)}: enroll the host anew "
+        f"this host's certificate for the collector {verb} {when(ends_ms)}: enroll the host anew "
         "and replace its identity files; the daemon then reads them by itself"
     )
     return [line]
@@ -136,7 +137,7 @@ def _print_tree(tree: RunTree) -> None:
     run, who = tree.run.run, tree.run.run.initiator
     origin = f" on {who.tty}" if who.tty else ""
     print(f"{run.loop}  run {run.run_id}  {tree.run.state}  tier {run.tier}")
-    print(f"  started {_when(run.started_ms)} by {clean(who.user)} (uid {who.uid}, "
+    print(f"  started {when(run.started_ms)} by {clean(who.user)} (uid {who.uid}, "
           f"pid {who.pid}{clean(origin)})")  # fmt: skip
     if who.token is not None:
         print(f"  token   {clean(who.token.subject)} of {clean(who.token.issuer)}")
@@ -183,34 +184,9 @@ def _print_counters(counters: dict[str, int]) -> None:
         print(f"  {name:<28} {count}")
 
 
-def _when(unix_ms: int) -> str:
-    if not unix_ms:
-        return "never"
-    moment = dt.datetime.fromtimestamp(unix_ms / 1000, dt.UTC)
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def _tree_form(tree: RunTree) -> dict[str, object]:
-    form = _form(tree.run)
-    form["processes"] = [_form(row) for row in tree.processes]
-    form["sessions"] = [_form(row) for row in tree.sessions]
-    form["leases"] = [_form(row) for row in tree.leases]
-    return form
-
-
-def _form(value: msgspec.Struct) -> dict[str, object]:
-    """Return a struct as an object with named fields (on the wire it is an array)."""
-    return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, msgspec.Struct):
-        return _form(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-    sys.stdout.buffer.flush()
+    return form(tree.run) | {
+        "processes": [form(row) for row in tree.processes],
+        "sessions": [form(row) for row in tree.sessions],
+        "leases": [form(row) for row in tree.leases],
+    }

@@ -24,7 +24,7 @@ class Screen:
     def __init__(self) -> None:
         self._live = (
             sys.stdout.isatty()
-            and "NO_COLOR" not in os.environ
+            and not os.environ.get("NO_COLOR")
             and os.environ.get("TERM") != "dumb"
         )
         self._facts = 0
