@@ -19,12 +19,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to serve. database "" is SQLite in the state directory."""
+    """How to serve. The store is SQLite in the state directory, where the questions look."""
 
     state_dir: Path
     listen: str
     enroll_listen: str
-    database: str = ""
 
 
 def serve(settings: Settings) -> int:
@@ -41,7 +40,7 @@ def serve(settings: Settings) -> int:
 
 async def _serve(settings: Settings) -> int:
     authority = open_authority(settings.state_dir, utc_now())
-    engine = open_store(settings.database or store_url(settings.state_dir))
+    engine = open_store(store_url(settings.state_dir))
     service = Service(engine, authority, server_pair(settings.state_dir))
     stop = asyncio.Event()
     event_loop = asyncio.get_running_loop()
