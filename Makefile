@@ -15,6 +15,9 @@ PREFIX ?= /usr
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 LIBDIR := $(PREFIX)/lib/loopwarden
+UNITS := $(notdir $(wildcard systemd/*.service systemd/*.slice))
+# What a person reads on a host, in the folders that its links name.
+PAGES := README.md CHANGELOG.md $(wildcard */README.md agent/*/README.md agent/*/*/README.md)
 # A folder of wheels for `make install` on a host without network; `make wheelhouse` fills one.
 WHEELS ?=
 # More words for pytest: make test ARGS="-k spool"
@@ -30,7 +33,7 @@ say = printf '» %s\n' '$(1)'
 endif
 
 .PHONY: help demo test venv bpf protos lint format bench transparency postgres-18 fuzz wheelhouse install \
-	uninstall clean clean-kernel-state packages packages-test require-root
+	install-files uninstall clean clean-kernel-state packages packages-test packages-install require-root
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +110,9 @@ packages:
 packages-test:
 	@.ci/packages test
 
+packages-install:
+	@.ci/packages install
+
 # The wheels of others are fetched when pyproject.toml changes, ours is built each time, offline.
 wheelhouse: build/wheels/.dependencies bpf  ## build/wheels: all that `make install WHEELS=build/wheels` needs
 	@rm -f build/wheels/loopwarden-*.whl
@@ -121,17 +127,27 @@ build/wheels/.dependencies: pyproject.toml | $(VENV)/.run
 # --- installation ---------------------------------------------------------------------------------
 
 # Not editable and not from .venv: what is installed does not depend on the checkout.
-install: $(if $(WHEELS),,bpf)  ## commands, units and configuration (DESTDIR, PREFIX, WHEELS)
+install: $(if $(WHEELS),,packages-install bpf)  ## commands, units and configuration (DESTDIR, PREFIX, WHEELS)
 	@$(call say,Loopwarden to $(DESTDIR)$(LIBDIR))
-	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d \
-		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(PREFIX)/share/doc/loopwarden \
-		$(DESTDIR)$(SYSCONFDIR)/loopwarden/policy.d
+	@install -d $(dir $(DESTDIR)$(LIBDIR))
 	@$(PYTHON) -m venv --clear $(DESTDIR)$(LIBDIR)
 	@$(DESTDIR)$(LIBDIR)/bin/python -m pip install $(PIP_VOICE) --no-compile \
 		$(if $(WHEELS),--no-index --find-links $(WHEELS) loopwarden,.)
 	@$(DESTDIR)$(LIBDIR)/bin/python -m compileall -q -j 0 $(DESTDIR)$(LIBDIR)/lib
 	@# the scripts of a venv name the place it was made in: wrappers are used instead
 	@find $(DESTDIR)$(LIBDIR)/bin -type f -delete
+	@$(MAKE) install-files
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemd-sysusers loopwarden.conf; \
+		systemctl daemon-reload; \
+		systemd-tmpfiles --create loopwarden.conf; \
+		$(call say,Installed. Next: loopwarden-collector.service on one host and loopwarden.service here); \
+	fi
+
+# All but the program itself, which takes a minute: the rest is quick enough to be tested often.
+install-files:
+	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d \
+		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(SYSCONFDIR)/loopwarden/policy.d
 	@for command in loopwarden:agent.cli.loopwarden loopwardend:agent.kernel.main \
 		loopwarden-collector:agent.cli.collector; do \
 		printf '#!/bin/sh\nexec %s/bin/python -I -c "import sys; from %s import main; sys.exit(main())" "$$@"\n' \
@@ -139,20 +155,16 @@ install: $(if $(WHEELS),,bpf)  ## commands, units and configuration (DESTDIR, PR
 		chmod 755 $(DESTDIR)$(PREFIX)/bin/$${command%%:*}; \
 	done
 	@install -m 644 systemd/*.service systemd/*.slice $(DESTDIR)$(UNITDIR)/
+	@sed -i 's,=/usr/bin/,=$(PREFIX)/bin/,; s,///usr/share/,//$(PREFIX)/share/,' \
+		$(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
 	@install -m 644 systemd/sysusers.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
 	@install -m 644 systemd/tmpfiles.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
-	@install -m 644 README.md CHANGELOG.md $(DESTDIR)$(PREFIX)/share/doc/loopwarden/
+	@for page in $(PAGES); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/doc/loopwarden/$$page; done
 	@# what a person has edited stays
 	@for file in loopwarden.toml collector.toml policy.d/demo.yaml.example; do \
 		test -e $(DESTDIR)$(SYSCONFDIR)/loopwarden/$$file || \
 			install -m 644 systemd/etc/$$file $(DESTDIR)$(SYSCONFDIR)/loopwarden/$$file; \
 	done
-	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
-		systemd-sysusers loopwarden.conf; \
-		systemctl daemon-reload; \
-		systemd-tmpfiles --create loopwarden.conf; \
-		$(call say,Installed. Next: loopwarden-collector.service on one host and loopwarden.service here); \
-	fi
 
 uninstall:  ## remove what install put there; configuration and state stay
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
@@ -161,7 +173,7 @@ uninstall:  ## remove what install put there; configuration and state stay
 	fi
 	@rm -rf $(DESTDIR)/run/loopwarden $(DESTDIR)/run/loopwarden-host $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PREFIX)/share/doc/loopwarden
 	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,loopwarden loopwardend loopwarden-collector) \
-		$(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(wildcard systemd/*.service systemd/*.slice))) \
+		$(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/loopwarden.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/loopwarden.conf
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 

@@ -4,9 +4,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from agent.config.daemon import DEFAULT_PATH, Users, load
+from agent.cli.collector_settings import File
+from agent.config.daemon import DEFAULT_PATH, Daemon, Users, load
 from tests.checks.tree import ROOT
 
 UNITS = ROOT / "systemd"
@@ -106,6 +108,64 @@ def test_users_are_those_of_the_defaults() -> None:
     users = Users()
     ours = {users.broker, users.proxy, users.reporter, users.exec}
     assert made == ours | {settings(COLLECTOR)["User"]}
+
+
+def _keys(kind: type[msgspec.Struct], prefix: str = "") -> dict[str, str]:
+    """Return every key of a file and its default, as the README writes them."""
+    found: dict[str, str] = {}
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            found |= _keys(field.type, f"{field.name}.")
+        else:
+            found[prefix + field.name] = str(field.default) or '""'
+    return found
+
+
+@pytest.mark.parametrize(("file", "kind"), [("loopwarden.toml", Daemon), ("collector.toml", File)])
+def test_every_key_of_the_configuration_is_documented(
+    file: str, kind: type[msgspec.Struct]
+) -> None:
+    """The README's table has all keys with their defaults, and no others."""
+    table = _readme().partition(f"| key of `{file}` |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `([a-z_.]+)` \| `([^`]+)` \|", table, re.MULTILINE)
+    assert dict(rows) == _keys(kind)
+
+
+@pytest.mark.parametrize("prefix", ["/usr", "/opt/loop"])
+def test_files_are_installed_where_they_are_told(prefix: str, tmp_path: Path) -> None:
+    """DESTDIR and PREFIX: units name the commands that were installed, commands their Python."""
+    subprocess.run(
+        ["make", "install-files", f"DESTDIR={tmp_path}", f"PREFIX={prefix}"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    inside = tmp_path / prefix.removeprefix("/")
+    for unit in (DAEMON, COLLECTOR):
+        text = (inside / "lib/systemd/system" / unit).read_text(encoding="utf-8")
+        command = re.search(r"^ExecStart=(\S+)", text, re.MULTILINE)
+        page = re.search(r"^Documentation=file://(\S+)", text, re.MULTILINE)
+        assert command
+        assert page
+        assert (tmp_path / page[1].removeprefix("/")).is_file()
+        assert (tmp_path / command[1].removeprefix("/")).stat().st_mode & 0o111
+        script = (tmp_path / command[1].removeprefix("/")).read_text(encoding="utf-8")
+        assert f"exec {prefix}/lib/loopwarden/bin/python -I " in script
+    assert (inside / "share/doc/loopwarden/agent/policy/README.md").is_file()
+    assert load(tmp_path / "etc/loopwarden/loopwarden.toml") == Daemon()
+
+
+def test_what_was_edited_is_left_alone(tmp_path: Path) -> None:
+    """A second installation replaces units, and no configuration."""
+    install = ["make", "install-files", f"DESTDIR={tmp_path}"]
+    subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
+    edited = tmp_path / "etc/loopwarden/loopwarden.toml"
+    unit = tmp_path / "usr/lib/systemd/system" / DAEMON
+    for path in (edited, unit):
+        path.write_text("# mine\n", encoding="utf-8")
+    subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
+    assert edited.read_text(encoding="utf-8") == "# mine\n"
+    assert unit.read_bytes() == (UNITS / DAEMON).read_bytes()
 
 
 @pytest.mark.parametrize("unit", [DAEMON, COLLECTOR, "loopwarden.slice"])
