@@ -67,6 +67,7 @@ class _Expression(nft_contains_expr.nft_expr):  # type: ignore[misc]
         )
 
 
+# as above
 class _Rule(nft_rule_msg):  # type: ignore[misc]
     class nft_expr(_Expression):  # noqa: N801
         pass

@@ -129,6 +129,32 @@ def test_dependencies_have_a_reason() -> None:
     assert not silent
 
 
+def test_exceptions_to_the_linters_have_a_reason() -> None:
+    """Each `noqa` and `type: ignore` of the product says why, behind it or just above."""
+    mark = re.compile(r"#\s*(?:noqa: [A-Z0-9, ]+|type: ignore\[[a-z,-]+\])\s*(\S.*)?$")
+    silent = []
+    for module in AGENT:
+        lines = module.text.splitlines()
+        for number, line in enumerate(lines):
+            found = mark.search(line)
+            above = lines[max(0, number - 6) : number]
+            if found and not found[1] and not any(one.lstrip().startswith("#") for one in above):
+                silent.append(f"{module.path}:{number + 1}")
+    assert not silent
+
+
+def test_references_lead_somewhere() -> None:
+    """No comment refers to a page or an issue that is not in the tree."""
+    away = re.compile(r"\bdesign\.md\b|\bissue [0-9]+\b|\blater issue\b")
+    bad = [
+        f"{path}: {match[0]}"
+        for path in files(".py", ".md", ".toml", ".c", ".h", ".proto", ".service")
+        if not path.endswith("checks/test_layout.py")
+        for match in away.finditer((ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert not bad
+
+
 def test_nothing_names_a_developers_machine() -> None:
     """No path of a development machine and no registry host is committed."""
     banned = re.compile(r"(?<![\w.])/(?:work|farm)/|\bpypi\.org|deb\.debian\.org|registry\.npmjs")
