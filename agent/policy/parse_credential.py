@@ -18,9 +18,12 @@ from agent.policy.vault_words import VAULT
 
 # protocol → the shapes that it takes; the first is the default where there is one
 ACCEPTS: dict[str, tuple[Shape, ...]] = {
-    "http": (Shape.BEARER, Shape.BASIC, Shape.HEADER, Shape.QUERY_PARAMETER, Shape.AWS_KEYS),
+    "http": (
+        Shape.BEARER, Shape.BASIC, Shape.HEADER, Shape.QUERY_PARAMETER, Shape.CLIENT_CERTIFICATE,
+        Shape.AWS_KEYS,
+    ),
     "postgres": (Shape.PASSWORD, Shape.CLIENT_CERTIFICATE),
-}
+}  # fmt: skip
 DEFAULT_SHAPE = {"postgres": Shape.PASSWORD}
 STATIC = Declared(
     "static", SOURCES, wrong=lambda settings: one_source(settings, "a static credential")
@@ -73,15 +76,21 @@ def read_credential(
         settings = read_role(fields, problems, server)
     else:
         settings = read_declared(fields, problems, DECLARED[provider])
-    return CredentialSource(
-        provider,
-        settings,
-        shape,
-        _name(fields, shape),
-        _user(fields, shape, provider, problems),
-        fields.optional("ttl", duration, 0),
-        fields.optional("max_ttl", duration, 0),
-    )
+    name, user = _name(fields, shape), _user(fields, shape, provider, problems)
+    if "user" in fields and shape is Shape.CLIENT_CERTIFICATE and protocol == "http":
+        fields.problem("user", "protocol http names no user beside a client certificate")
+    return CredentialSource(provider, settings, shape, name, user, *_times(fields))
+
+
+def _times(fields: Fields) -> tuple[int, int]:
+    """Return ttl and max_ttl in seconds, 0 for none."""
+    ttl_s = fields.optional("ttl", duration, 0)
+    max_ttl_s = fields.optional("max_ttl", duration, 0)
+    if 0 < max_ttl_s < ttl_s:
+        fields.problem(
+            "max_ttl", "max_ttl is how long renewals may take it: at least as long as ttl"
+        )
+    return ttl_s, max_ttl_s
 
 
 def _provider(node: Node, problems: Problems) -> str | None:

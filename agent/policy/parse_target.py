@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from agent.model.credential import Shape
 from agent.model.grant import Durability, PostgresOptions, UpstreamTls
 from agent.model.ids import TargetName
 from agent.policy.address import (
@@ -63,7 +64,10 @@ def read_target(
 
     credential = fields.optional("credential", credential_of, None)
     allow_cleartext = fields.optional("allow_cleartext", flag, default=False)
-    if credential is not None and tls is UpstreamTls.NONE and not allow_cleartext:
+    shape = None if credential is None else credential.shape
+    if shape is Shape.CLIENT_CERTIFICATE and tls is UpstreamTls.NONE:
+        fields.problem("credential", f"shape {shape} is shown in TLS, and this target has none")
+    elif credential is not None and tls is UpstreamTls.NONE and not allow_cleartext:
         text_ = (
             f"target {name!r} has a credential but no TLS: every operation with it is refused, "
             "until the target says allow_cleartext: true (anyone on the way can then read it)"

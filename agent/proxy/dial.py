@@ -59,8 +59,17 @@ class Dialler:
         self._trust = Trust()
         self._trust.context("", USUAL_ALPN)  # the system's roots, read while nobody waits
 
-    async def open(self, target: Target, alpn: tuple[str, ...], *, clear: bool) -> Upstream:
+    async def open(
+        self,
+        target: Target,
+        alpn: tuple[str, ...],
+        *,
+        clear: bool,
+        certificate: ClientCertificate | None = None,
+    ) -> Upstream:
         """Connect, and verify unless the protocol asks for TLS in its own words (clear).
+
+        certificate: shown in TLS to a server that asks for one.
 
         Raises:
             Unreachable: no connection, or not the server that the policy names.
@@ -70,7 +79,7 @@ class Dialler:
             if clear or target.tls is UpstreamTls.NONE:
                 upstream = await self._clear(sock)
             else:
-                upstream = await self._secure(sock, target, alpn)
+                upstream = await self._secure(sock, target, alpn, certificate)
         except OSError as error:
             sock.close()
             text = "the target's server ended the connection at once"
@@ -87,9 +96,15 @@ class Dialler:
         await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
         return Upstream(channel, "", dialling.early)
 
-    async def _secure(self, sock: socket.socket, target: Target, alpn: tuple[str, ...]) -> Upstream:
+    async def _secure(
+        self,
+        sock: socket.socket,
+        target: Target,
+        alpn: tuple[str, ...],
+        certificate: ClientCertificate | None,
+    ) -> Upstream:
         dialling = Dialling()
-        channel = self._secure_channel(dialling, target, alpn, None)
+        channel = self._secure_channel(dialling, target, alpn, certificate)
         await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
         await _verified(dialling, channel)
         return Upstream(channel, "", dialling.early)

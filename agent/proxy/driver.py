@@ -393,7 +393,9 @@ class Driver:
     async def _dial(self, *, clear: bool) -> None:
         dialler = self._services.dialler
         try:
-            upstream = await dialler.open(self._target, self._alpn[:1], clear=clear)
+            upstream = await dialler.open(
+                self._target, self._alpn[:1], clear=clear, certificate=self._certificate()
+            )
         except Unreachable as error:
             self._feed(UpstreamFailed(error.reason, error.detail))
             return
@@ -430,12 +432,10 @@ class Driver:
         if before is None:
             self._feed(UpstreamFailed(Reason.UPSTREAM_CLOSED, "there is no upstream any more"))
             return
-        credential = None if self._lease is None else self._lease.credential
-        certificate = credential if isinstance(credential, ClientCertificate) else None
         dialler = self._services.dialler
         try:
             upstream = await dialler.secure(
-                before.channel, self._target, self._alpn[:1], certificate
+                before.channel, self._target, self._alpn[:1], self._certificate()
             )
         except Unreachable as error:
             self._feed(UpstreamFailed(error.reason, error.detail))
@@ -448,6 +448,10 @@ class Driver:
         self._take_upstream(upstream, TlsStarted(Side.UPSTREAM, binding))
         if not self._feeding:
             self._turn()
+
+    def _certificate(self) -> ClientCertificate | None:
+        credential = None if self._lease is None else self._lease.credential
+        return credential if isinstance(credential, ClientCertificate) else None
 
     def _classified(self, text: str, classified: Classified) -> None:
         """Tell the relay, in this turn or in one of its own."""

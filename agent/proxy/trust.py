@@ -64,7 +64,7 @@ def context_with(
 
     def made(key: bytes) -> ssl.SSLContext:
         context = _context(ca_pem, alpn)
-        load_chain(context, key + chain.encode())
+        load_chain(context, key + b"\n" + chain.encode())  # a secret has no line end of its own
         return context
 
     return certificate.key_pem.derive(("tls", chain, ca_pem, alpn, _roots_stamp()), made)

@@ -71,6 +71,7 @@ class RequestLease:
 class OpenUpstream:
     """Connect to the policy's address and verify it → UpstreamOpened | UpstreamFailed.
 
+    The lease's client certificate, if it is one, is shown where the server asks for it.
     clear: connect only; the relay asks for TLS in the protocol's words and then by StartTls.
     """
 

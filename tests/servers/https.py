@@ -3,10 +3,12 @@
 import contextlib
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.servers.certificates import Authority
 from tests.servers.netns import Namespace, listening
@@ -21,6 +23,7 @@ class Asked:
     path: str
     headers: Mapping[str, str]  # names in lower case
     body: bytes
+    shown: tuple[str, str] = ("", "")  # of the client's certificate: common name and serial number
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,16 @@ Respond = Callable[[Asked], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where it listens (port 0: any), whose certificate it has beside its address's."""
+    """Where it listens (port 0: any), whose certificate it has beside its address's.
+
+    clients: the PEM of a CA without whose certificates nobody gets in.
+    """
 
     address: str = "127.0.0.1"
     port: int = 0
     inside: Namespace | None = None
     names: tuple[str, ...] = ()
+    clients: str = ""
 
 
 HERE = Where()
@@ -94,7 +101,8 @@ def https_server(
         def answer(self) -> None:
             length = int(self.headers.get("Content-Length", "0"))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            asked = Asked(self.command, self.path, headers, self.rfile.read(length))
+            body, shown = self.rfile.read(length), _shown(self.connection)
+            asked = Asked(self.command, self.path, headers, body, shown)
             state.asked.append(asked)
             fault = state.fault(self.path.partition("?")[0])
             self.close_connection = True
@@ -123,6 +131,9 @@ def https_server(
 
     server = _listening(where, Answering)
     context = server_context(authority.identity(where.address, also=where.names))
+    if where.clients:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=where.clients)
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
@@ -136,6 +147,13 @@ def https_server(
         server.shutdown()
         server.server_close()
         thread.join(10)
+
+
+def _shown(connection: object) -> tuple[str, str]:
+    found: Any = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    if not found:
+        return "", ""
+    return found["subject"][0][0][1], found["serialNumber"]
 
 
 def _listening(

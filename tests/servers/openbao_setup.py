@@ -155,7 +155,7 @@ def _pki(bao: OpenBao) -> None:
     bao.write("sys/mounts/pki", {"type": "pki"})
     bao.write("pki/root/generate/internal", {"common_name": "runs", "key_type": "ec", "ttl": "24h"})
     role = {"allow_any_name": True, "key_type": "ec", "ttl": "1h", "client_flag": True,
-            "no_store": False}  # fmt: skip
+            "no_store": False, "enforce_hostnames": False}  # fmt: skip
     bao.write("pki/roles/client", role)
     bao.write("pki/roles/unstored", {**role, "no_store": True})
     bao.write("pki/roles/leased", {**role, "generate_lease": True})

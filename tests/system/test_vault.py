@@ -15,7 +15,7 @@ from tests.servers.openbao_setup import canaries
 from tests.servers.postgres import programs
 from tests.system.host import BIN
 from tests.system.postgres_site import NAME, Stage
-from tests.system.vault_site import VaultSite, vault_site, vault_stage
+from tests.system.vault_site import LEDGER, VaultSite, vault_site, vault_stage
 
 pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(300)]
 GONE_WITHIN_S = 60.0  # after a death: the supervisor waits, longer each time, before a role is back
@@ -125,6 +125,39 @@ def test_the_user_is_there_while_the_run_is(made: VaultSite, whole: Stage) -> No
     assert lease["provider_id"].startswith("database/creds/orders/")
     log = made.site.server.log()
     assert f"user={user} " in log
+
+
+def test_a_certificate_lets_in_while_the_run_is(made: VaultSite, whole: Stage) -> None:
+    """curl and psql without key or password: each server sees the run's certificate, then revoked.
+
+    Without one nobody gets in, and its key is nowhere.
+    """
+    before = {lease["lease_id"] for lease in leases(whole, "--all")}
+    url = f"https://{LEDGER}/a"
+    query = "select current_user"
+    shell = f"curl -sS {url}; {PSQL} -c '{query}' postgresql://certified.test.internal/orders"
+    done = whole.host.run("report", ["/bin/sh", "-c", shell])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == '{"hello": "reports"}app_cert\n'
+    wait_for(lambda: not leases(whole), CONFIRMED_WITHIN_S, "a lease is left")
+    past = (each for each in leases(whole, "--all") if each["lease_id"] not in before)
+    over = {each["target"]: each for each in past}
+    assert {(name, each["state"]) for name, each in over.items()} == {
+        ("ledger", "revoked"),
+        ("certified", "revoked"),
+    }
+    [asked] = made.ledger.asked
+    serial = over["ledger"]["provider_id"]
+    assert asked.shown == ("reports", serial.replace(":", "").upper())
+    for each in over.values():
+        answer = made.bao.read(f"pki/cert/{each['provider_id']}")
+        assert answer["data"]["revocation_time"] > 0
+    outside = ["curl", "-sS", "-k", made.ledger.url]
+    assert whole.host.bystander(outside).returncode != 0
+    assert len(made.ledger.asked) == 1
+    files = [path for path in whole.host.state_dir.rglob("*") if path.is_file()]
+    kept = [path for path in files if path.suffix != ".pem"]  # the host's own CA
+    assert [path for path in (*kept, whole.host.log) if b"PRIVATE KEY" in path.read_bytes()] == []
 
 
 def test_the_end_of_a_lease_ends_its_query(whole: Stage) -> None:

@@ -7,7 +7,14 @@ from agent.wire.relay import ProtocolSpec
 
 SPEC = ProtocolSpec(
     name=NAME,
-    accepts=(Shape.BEARER, Shape.BASIC, Shape.HEADER, Shape.QUERY_PARAMETER, Shape.AWS_KEYS),
+    accepts=(
+        Shape.BEARER,
+        Shape.BASIC,
+        Shape.HEADER,
+        Shape.QUERY_PARAMETER,
+        Shape.CLIENT_CERTIFICATE,
+        Shape.AWS_KEYS,
+    ),
     relay=HttpRelay,
     alpn=("http/1.1", "http/1.0"),  # `curl -0` asks for the second alone
 )

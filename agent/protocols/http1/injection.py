@@ -29,7 +29,8 @@ class Injection:
     """A credential made ready. It has no repr that shows it.
 
     field_line is "Name: value" or empty; parameter is "name=value" or empty; the lower-case
-    names of what they replace beside them.
+    names of what they replace beside them. A client certificate is shown in TLS, and AWS keys
+    sign: both have neither.
 
     Raises:
         ValueError: the credential can't stand in a request. The text does not quote it.

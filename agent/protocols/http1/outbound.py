@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from agent.masking.scrubber import Scrubber
-from agent.model.credential import AwsKeys, secrets_of, type_of
+from agent.model.credential import AwsKeys, Shape, secrets_of, type_of
 from agent.model.grant import Target, UpstreamTls
 from agent.model.ids import LeaseId
 from agent.model.lease import Lease
@@ -39,7 +39,10 @@ class Outbound:
 
     def may_go(self, *, encrypted: bool) -> bool:
         """Whether requests may go to an upstream that is, or is not, under TLS."""
-        return encrypted or self._target.shape is None or self._target.allow_cleartext
+        shape = self._target.shape
+        if shape is Shape.CLIENT_CERTIFICATE:  # TLS is what it is shown in
+            return encrypted
+        return encrypted or shape is None or self._target.allow_cleartext
 
     def adopt(self, lease: Lease) -> bool:
         """Use this lease from now on; False when it does not fit the target."""

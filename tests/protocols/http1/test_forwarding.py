@@ -4,12 +4,20 @@ import base64
 
 import pytest
 
-from agent.model.credential import Basic, Bearer, Credential, Header, QueryParameter, Shape
+from agent.model.credential import (
+    Basic,
+    Bearer,
+    ClientCertificate,
+    Credential,
+    Header,
+    QueryParameter,
+    Shape,
+)
 from agent.model.grant import UpstreamTls
 from agent.model.reason import Reason
 from agent.model.secret import Secret
 from agent.protocols.http1 import SPEC
-from agent.wire.commands import OpenUpstream, RequestLease
+from agent.wire.commands import OpenUpstream, RecordIntent, RequestLease
 from agent.wire.events import UpstreamOpened
 from tests.conformance.conductor import CANARY, Conductor, World, lease, target
 from tests.protocols.http1.server import Seen, Server
@@ -79,6 +87,40 @@ def test_query_parameter(query: bytes, kept: bytes) -> None:
     if query == b"?":
         kept = b""
     assert seen.target == b"/a?" + kept + b"key=" + CANARY + b"%26%2F"
+
+
+def test_a_client_certificate_changes_no_request() -> None:
+    """It is leased before there is an upstream, and shown in TLS; the loop's credentials go."""
+    key = Secret(b"-----BEGIN PRIVATE KEY-----\n" + CANARY + b"\n-----END PRIVATE KEY-----\n")
+    world, server = _world(ClientCertificate("", "chain", key), Shape.CLIENT_CERTIFICATE)
+    conductor = Conductor(SPEC, world)
+    own = b"Authorization: Bearer mine\r\nA: b\r\n"
+    conductor.down(b"GET /a?b=c HTTP/1.1\r\n" + HOST + own + b"\r\n")
+    conductor.down_eof()
+    conductor.check_ended()
+    [seen] = server.requests
+    assert seen.target == b"/a?b=c"
+    assert {name for name, _ in seen.headers} == {b"host", b"a", b"accept-encoding"}
+    kinds = [type(each) for each in conductor.commands]
+    assert kinds.index(RequestLease) < kinds.index(OpenUpstream)
+    [intent] = [each for each in conductor.commands if isinstance(each, RecordIntent)]
+    assert intent.lease_id == "L" * 26
+
+
+@pytest.mark.parametrize("allow_cleartext", [False, True])
+def test_a_client_certificate_needs_tls(allow_cleartext: bool) -> None:
+    """Whatever the target allows: nothing is leased, and nothing opened."""
+    chosen = target(
+        shape=Shape.CLIENT_CERTIFICATE, tls=UpstreamTls.NONE, allow_cleartext=allow_cleartext
+    )
+    conductor = Conductor(SPEC, World(target=chosen, tls_name=None))
+    conductor.down(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+    conductor.down_eof()
+    conductor.check_ended()
+    assert conductor.to_loop.startswith(b"HTTP/1.1 502 ")
+    assert [record.reason for record in conductor.denied] == [Reason.CLEARTEXT_REFUSED]
+    kinds = {type(command) for command in conductor.commands}
+    assert not kinds & {RequestLease, OpenUpstream}
 
 
 def test_hop_by_hop_fields_end_here() -> None:
