@@ -34,8 +34,9 @@ _libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
 def isolate(trust_dir: str) -> None:
     """Give this process a mount namespace of its own with the bundle in place.
 
-    Programs of the host that look up names are out of reach: who asks finds our resolver. Root also loses sight of bpffs and may not write cgroup2. Others get a user namespace in which
-    they are themselves.
+    Programs of the host that look up names are out of reach: who asks finds our resolver. Root
+    also loses sight of bpffs and may not write cgroup2. Others get a user namespace in which they
+    are themselves.
 
     Raises:
         OSError: the host does not permit it; half of it may have been done.

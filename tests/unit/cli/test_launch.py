@@ -1,7 +1,10 @@
 """What the command finds: powers, user, files, variables; and what the host keeps."""
 
+import errno
 import os
 import pwd
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,36 @@ def test_kernel_interfaces_are_out_of_reach() -> None:
 
     mounted = Path("/proc/self/mountinfo").read_text().count(" - bpf ")
     assert run_async(main()) == f"{mounted}\n"  # covered, and nothing else was printed
+
+
+LOOKS_UP = """
+import socket, sys
+from agent.cli import namespace
+path, namespace.LOOKUP_SOCKETS = sys.argv[1], (sys.argv[1], sys.argv[1] + "-none")
+def ask():
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(path)
+before = ask()
+namespace.isolate(sys.argv[2])
+print(before, ask())
+"""
+
+
+def test_programs_that_look_up_names_are_out_of_reach() -> None:
+    """nscd and its kin would ask name servers for the run, outside of it; connect() is refused."""
+
+    async def main() -> None:
+        async with daemon() as made:
+            path = str(made.config.trust_dir / "socket")
+            with socket.socket(socket.AF_UNIX) as host:
+                host.bind(path)
+                host.listen()
+                os.chmod(path, 0o666)
+                words = (sys.executable, "-c", LOOKS_UP, path, str(made.config.trust_dir))
+                ended = await finish(await start(words))
+            assert ended.out == f"0 {errno.ECONNREFUSED}\n", ended.err
+
+    run_async(main())
 
 
 def test_the_variables_are_set() -> None:
