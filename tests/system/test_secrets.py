@@ -1,6 +1,7 @@
 """No secret anywhere that it does not belong: the canary is searched for in all of it."""
 
 import base64
+import re
 import subprocess
 import urllib.parse
 from pathlib import Path
@@ -121,6 +122,24 @@ def test_the_broker_had_it(whole: Stage) -> None:
         process.stdin.close()
         process.wait(10)
     assert "proxy@0" in held
+
+
+@pytest.mark.parametrize("role", ["broker", "proxy@0"])
+def test_memory_that_holds_it_is_not_dumped(whole: Stage, role: str) -> None:
+    """Without core, and closed to other processes of its user; nothing of it is in swap."""
+    proc = Path(f"/proc/{whole.host.role_pid(role)}")
+    status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+    assert int(status["VmSwap"].split()[0]) == 0
+    core = next(line for line in (proc / "limits").read_text().splitlines() if "core file" in line)
+    assert core.split()[-3:-1] == ["0", "0"]
+    assert (proc / "mem").stat().st_uid == 0  # not dumpable: ptrace(2), proc(5)
+
+
+def test_the_brokers_memory_is_locked_or_it_says_so(whole: Stage) -> None:
+    """Locking takes a limit that the unit raises (LimitMEMLOCK); without it there is a warning."""
+    status = Path(f"/proc/{whole.host.role_pid('broker')}/status").read_text()
+    locked = re.search(r"VmLck:\s+[1-9]", status) is not None
+    assert locked is not ("memory is not locked" in whole.host.log.read_text())
 
 
 def memory(pid: int) -> bytes:
