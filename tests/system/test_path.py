@@ -76,6 +76,24 @@ def test_java_trusts_what_a_run_trusts(whole: Stage) -> None:
     assert done.stdout.strip() == "200", done.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [CURL, ["/usr/bin/python3", "-c", URLLIB], ["node", "-e", NODE], ["git", "ls-remote"]],
+    ids=["curl", "urllib", "node", "git"],
+)
+def test_the_variables_are_enough_for_those_who_read_them(whole: Stage, command: list[str]) -> None:
+    """Without a mount namespace, as on a host that gives users none, they trust our leaf too."""
+    line = whole.host.run_command("job", [*command, f"https://{API_NAME}/v1/variables"])
+    at = line.index("--user")
+    line[at:at] = ["--trust", "environment"]
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=60, check=False,
+        env=whole.host.loop_environment(), cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "403" not in done.stdout
+
+
 @pytest.mark.parametrize("bare", [CURL, ["/usr/bin/python3", "-c", URLLIB]])
 def test_the_trust_does_not_hang_on_variables(whole: Stage, bare: list[str]) -> None:
     """A program that was started with an empty environment trusts our leaf too."""
