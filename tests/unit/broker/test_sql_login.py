@@ -11,6 +11,11 @@ from agent.broker.sql_login import ITERATIONS_MAX, MESSAGE_BYTES_MAX
 from agent.credentials.spec import CredentialError, SqlServer
 from agent.model.secret import Secret
 
+pytestmark = [
+    # a driver's transport that was closed as the test's event loop ended is collected afterwards
+    pytest.mark.filterwarnings("ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
 PASSWORD = b"canary-login-7d31aa90"
 Answer = bytes | Callable[[bytes], bytes]
 

@@ -13,7 +13,12 @@ from agent.runtime import clock
 from tests.servers.postgres import ADMIN_PASSWORD, Postgres, Stop
 from tests.unit.credentials.postgres.stage import Stage, client, login, silent_port, stage
 
-pytestmark = pytest.mark.servers
+pytestmark = [
+    pytest.mark.servers,
+    # a driver's transport that was closed as the test's event loop ended is collected afterwards
+    pytest.mark.filterwarnings("ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
 SOON_S = 20.0
 
 
