@@ -169,6 +169,7 @@ def test_a_run_works_after_installation(host: Container) -> None:
     host.shell(CONFIGURE, timeout_s=120)
     refused = host.run(*curl(), "--cacert", "/srv/api/ca.pem", "--resolve", f"{NAME}:443:10.9.0.2")
     assert refused.stdout == "a token is required\n"
+    assert host.run("loopwarden", "doctor").stdout.endswith("all claimed layers hold\n")
     run_and_record(host, 1)
 
 
