@@ -35,7 +35,7 @@ class Cleaned:
 
 def instances(bpffs: Path) -> set[str]:
     """Return the instances that have pins in bpffs, a table, or a claim on host settings."""
-    named = {path.parent.name for path in bpffs.glob("*/v*/links")} if bpffs.is_dir() else set()
+    named = {links.parents[1].name for links in bpffs.glob("*/v*/links")}
     return named | nft.instances() | claims.claimed()
 
 
@@ -98,28 +98,46 @@ def _remove_cgroups(tree: CgroupTree, paths: list[str]) -> tuple[int, tuple[str,
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; exit 0 when nothing of ours is left, 1 when a daemon or processes live."""
+    options = parse(argv)
+    if os.geteuid() != 0:
+        sys.stderr.write("this needs root\n")
+        return 2
+    return max((_clean(config, by_force=options.all) for config in configs(options)), default=0)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Return the options."""
     parser = argparse.ArgumentParser(prog="python -m agent.kernel.clean")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--instance")
     which.add_argument("--all", action="store_true")
     parser.add_argument("--bpffs", type=Path, default=Path("/sys/fs/bpf"))
     parser.add_argument("--attach-cgroup", default="/")
-    parser.add_argument("--slice", default="loopwarden.slice")
-    options = parser.parse_args(argv)
-    if os.geteuid() != 0:
-        sys.stderr.write("this needs root\n")
-        return 2
-    names = sorted(instances(options.bpffs)) if options.all else [options.instance]
-    code = 0
-    for name in names:
-        config = PlaneConfig(
-            instance=name,
-            bpffs=options.bpffs,
-            attach_cgroup=options.attach_cgroup,
-            slice_name=options.slice,
-        )
-        code = max(code, _clean(config, by_force=options.all))
-    return code
+    parser.add_argument("--slice", help="default: the instance's name and .slice")
+    return parser.parse_args(argv)
+
+
+def configs(options: argparse.Namespace) -> list[PlaneConfig]:
+    """Return what the options say to clean.
+
+    Raises:
+        ValueError: no instance has such a name; with --all, a foreign folder of it is passed over.
+    """
+    found = []
+    for name in sorted(instances(options.bpffs)) if options.all else [options.instance]:
+        try:
+            config = PlaneConfig(
+                instance=name,
+                bpffs=options.bpffs,
+                attach_cgroup=options.attach_cgroup,
+                slice_name=options.slice or f"{name}.slice",
+            )
+        except ValueError:
+            if not options.all:
+                raise
+        else:
+            found.append(config)
+    return found
 
 
 def _clean(config: PlaneConfig, *, by_force: bool) -> int:

@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from agent.kernel import abi, claims, nft, objects, sysctls
 from agent.kernel.cgroups import CgroupTree
-from agent.kernel.clean import clean
+from agent.kernel.clean import clean, configs, instances, parse
 from agent.kernel.config import PlaneConfig
 from agent.kernel.plane import Plane
 from agent.model.flow import Evidence
@@ -144,6 +145,19 @@ def test_what_is_not_all_there_is_loaded_anew(bench: Bench, config: PlaneConfig)
     assert set(kept.kept) == PROGRAMS
     for elsewhere, variant in ((cgroup_id + 1, config.procs_identity), (cgroup_id, True)):
         assert objects.attached_already(top, elsewhere, procs_identity=variant) is None
+
+
+def test_an_instance_is_found_by_its_pins_alone(tmp_path: Path) -> None:
+    """Its table and claim may be gone; what `--all` then cleans has its own slice."""
+    (tmp_path / "lw-one" / "v2" / "links").mkdir(parents=True)
+    (tmp_path / "theirs" / "links").mkdir(parents=True)
+    found = instances(tmp_path)
+    assert "lw-one" in found
+    assert not {"v2", "theirs"} & found
+    (tmp_path / "no instance" / "v1" / "links").mkdir(parents=True)
+    wanted = configs(parse(["--all", "--bpffs", str(tmp_path)]))
+    [config] = [config for config in wanted if config.instance == "lw-one"]
+    assert (config.pin_dir, config.slice_path) == (tmp_path / "lw-one", "/lw-one.slice")
 
 
 def test_the_sysctl_is_put_back_by_the_last(config: PlaneConfig) -> None:
