@@ -15,7 +15,7 @@ from agent.model.secret import Secret
 from agent.model.verdict import Deny
 from agent.protocols.http1 import SPEC
 from agent.protocols.http1.limits import HEAD_BYTES_MAX, INTERIM_MAX
-from agent.wire.commands import CloseUpstream
+from agent.wire.commands import CloseUpstream, OpenUpstream
 from agent.wire.events import UpstreamFailed
 from tests.conformance.conductor import CANARY, Conductor, World, lease, silent, target
 from tests.protocols.http1.server import Server, read_answers
@@ -158,6 +158,19 @@ def test_fields_that_end_here() -> None:
         (b"content-length", b"0"), (b"etag", b"x"),
         (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_the_loops_to_follow(status: int) -> None:
+    """It goes down as it came; the credential goes nowhere else, for nothing else is opened."""
+    fields = b"Location: https://b.test/\r\nContent-Length: 0\r\n"
+    server = Server((b"HTTP/1.1 %d Go\r\n%b\r\n" % (status, fields),))
+    conductor = Conductor(SPEC, World(server=server))
+    conductor.down(GET)
+    assert conductor.to_loop.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nLocation: https://b.test/\r\n" in conductor.to_loop
+    assert len(server.requests) == 1
+    assert len([one for one in conductor.commands if isinstance(one, OpenUpstream)]) == 1
 
 
 def test_a_body_until_close_becomes_chunked() -> None:
