@@ -126,6 +126,7 @@ class FakeReporter:
         self.numbers: list[int] = []  # of the frames
         self.levels: list[str] = []
         self.confirms = True
+        self.uplink = ""  # why the collector is not connected
         self.changed = asyncio.Event()
         self.endpoint: Endpoint | None = None
 
@@ -140,7 +141,9 @@ class FakeReporter:
                 if self.confirms and durable:
                     self.endpoint.notify(m.Durable(durable))
             case m.ReporterStatus():
-                received.reply(m.ReporterState(True, "", 0, 1 << 30, 5, 4, "collector:1", False))
+                received.reply(
+                    m.ReporterState(True, self.uplink, 0, 1 << 30, 5, 4, "collector:1", False)
+                )
         self.changed.set()
 
     def of(self, kind: type[Value]) -> list[Value]:
