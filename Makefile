@@ -148,11 +148,12 @@ install: $(if $(WHEELS),,packages-install bpf)  ## commands, units and configura
 install-files:
 	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(SYSCONFDIR)/loopwarden/policy.d
-	@for command in loopwarden:agent.cli.loopwarden loopwardend:agent.kernel.main \
-		loopwarden-collector:agent.cli.collector; do \
-		printf '#!/bin/sh\nexec %s/bin/python -I -c "import sys; from %s import main; sys.exit(main())" "$$@"\n' \
-			$(LIBDIR) $${command#*:} > $(DESTDIR)$(PREFIX)/bin/$${command%%:*}; \
-		chmod 755 $(DESTDIR)$(PREFIX)/bin/$${command%%:*}; \
+	@for command in loopwarden:agent.cli.entry:loopwarden loopwardend:agent.kernel.main:main \
+		loopwarden-collector:agent.cli.entry:collector; do \
+		set -- $$(echo $$command | tr : ' '); \
+		printf '#!/bin/sh\nexec %s/bin/python -I -c "import sys; from %s import %s; sys.exit(%s())" "$$@"\n' \
+			$(LIBDIR) $$2 $$3 $$3 > $(DESTDIR)$(PREFIX)/bin/$$1; \
+		chmod 755 $(DESTDIR)$(PREFIX)/bin/$$1; \
 	done
 	@install -m 644 systemd/*.service systemd/*.slice $(DESTDIR)$(UNITDIR)/
 	@sed -i 's,=/usr/bin/,=$(PREFIX)/bin/,; s,///usr/share/,//$(PREFIX)/share/,' \

@@ -13,6 +13,7 @@ from agent.broker.listing import all_processes
 from agent.broker.loops import LiveRun, Loops, RunRefused
 from agent.broker.peer import Peer
 from agent.broker.policies import Policies
+from agent.broker.probing import probe_credentials
 from agent.broker.recorder import Recorder
 from agent.broker.run_keys import RunKeys
 from agent.broker.server import Connection
@@ -59,6 +60,12 @@ class Api:
             match request:
                 case control.ListLoops() | control.ListLeases() | control.Revoke():
                     async for view in self._rows(connection.peer, request):
+                        yield view
+                    yield control.End()
+                case control.ProbeCredentials():
+                    _require_root(connection.peer, "have providers asked")
+                    policy = self._parts.policies.policy
+                    async for view in probe_credentials(self._parts.leases, policy):
                         yield view
                     yield control.End()
                 case _:
@@ -112,7 +119,12 @@ class Api:
                 return control.DiagnosisView(layers.layers, layers.counters)
             case control.ReloadPolicy():
                 return self._reload(peer)
-            case control.ListLoops() | control.ListLeases() | control.Revoke():
+            case (
+                control.ListLoops()
+                | control.ListLeases()
+                | control.Revoke()
+                | control.ProbeCredentials()
+            ):
                 raise AssertionError("answered by rows")
             case _:
                 assert_never(request)

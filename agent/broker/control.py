@@ -87,6 +87,10 @@ class Diagnose(Control, frozen=True):
     """Probe every layer with real packets → DiagnosisView. Root only."""
 
 
+class ProbeCredentials(Control, frozen=True):
+    """Ask each target's provider whether it could issue → a CredentialView each, End. Root only."""
+
+
 class ReloadPolicy(Control, frozen=True):
     """Read the policy directory again → Accepted, or Refused with every problem. Root only."""
 
@@ -188,6 +192,14 @@ class StatusView(Control, frozen=True):
     ca_not_after_ms: int
 
 
+class CredentialView(Control, frozen=True):
+    """Whether a target's credential could be issued now."""
+
+    target: str
+    provider: str
+    problem: str  # "" when it could
+
+
 class DiagnosisView(Control, frozen=True):
     """Each layer as probed."""
 
@@ -205,6 +217,7 @@ Request = (
     | ListLoops
     | GetStatus
     | Diagnose
+    | ProbeCredentials
     | ReloadPolicy
 )
 Reply = (
@@ -217,6 +230,7 @@ Reply = (
     | LeaseView
     | End
     | StatusView
+    | CredentialView
     | DiagnosisView
 )
 encode = msgspec.msgpack.Encoder().encode

@@ -34,6 +34,7 @@ from agent.model.ids import LeaseId
 ISSUE_S, RENEW_S, REVOKE_S, CONFIRM_S = 20.0, 20.0, 20.0, 10.0
 RETRY_AFTER_S_MAX = 300.0  # a backend that says "later" is not believed for longer
 CALLS_MAX = 32  # of a kind under way at once; revocations never wait for issues
+PROBES_MAX = 8  # under way at once, one past it waits
 CONFIRM_POLLS_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)  # a backend that revokes soon is asked again
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class Calls:
         self._keep = keep
         self._issuing = asyncio.Semaphore(CALLS_MAX)
         self._ending = asyncio.Semaphore(CALLS_MAX)
+        self._probing = asyncio.Semaphore(PROBES_MAX)
 
     def revocable(self, name: str) -> bool:
         """Whether the provider's credentials can be ended at all."""
@@ -131,6 +133,17 @@ class Calls:
         if problem:
             raise CallFailed(f"the provider's answer is refused: {problem}")
         return replace(issued, provider_id=printable(issued.provider_id))
+
+    async def probe(self, row: Row) -> None:
+        """Return when the provider could issue; nothing that it made for that stays.
+
+        Raises:
+            CallFailed: it could not.
+        """
+        provider = self._provider(row.provider)
+        await self._call(
+            self._probing, ISSUE_S, lambda: provider.probe(wanted_of(row), self._client)
+        )
 
     async def renew(self, row: Row) -> Renewed:
         """Return until when it lasts now.

@@ -23,7 +23,8 @@ from agent.model.credential import Credential
 from agent.model.ids import LeaseId, LoopName, RunId, TargetName
 from agent.model.lease import Lease, LeaseState
 from agent.model.reason import Reason
-from agent.policy.schema import TargetPolicy
+from agent.policy.schema import CredentialSource, TargetPolicy
+from agent.runtime.clock import fresh_ulid
 
 OPEN_MAX = 16_384  # leases that are not over; one past it, none is issued
 OPEN_A_TARGET_MAX = 8  # of a run for one target: older ones that can't be ended yet
@@ -102,6 +103,16 @@ class Leases:
                 "policy changed, a person did it, or it lasts too short a time"
             )
         return lease
+
+    async def probe(self, target: TargetPolicy, source: CredentialSource) -> str:
+        """Return why the target's credential could not be issued now, "" when it could."""
+        run_id, loop = RunId(fresh_ulid()), LoopName("doctor")
+        row = first_row(run_id, loop, 0, target, source, self._clock.unix_ms())
+        try:
+            await self._calls.probe(row)
+        except CallFailed as failure:
+            return str(failure)
+        return ""
 
     def rows(self, run_id: RunId) -> list[Row]:
         """Return the open rows of a run."""

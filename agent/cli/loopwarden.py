@@ -170,6 +170,12 @@ def _add_status(commands: Commands) -> None:
     ):
         parser = add_command(commands, name, text, f"loopwarden {name} --json")
         parser.add_argument("--json", action="store_true", help="for programs")
+        if name == "doctor":
+            parser.add_argument(
+                "--credentials",
+                action="store_true",
+                help="also ask each target's provider whether it could issue a credential now",
+            )
         parser.set_defaults(act=lambda args, config, act=act: act(args, _socket(args, config)))
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import msgspec
 
 from agent.broker.control import (
+    CredentialView,
     Diagnose,
     DiagnosisView,
     GetStatus,
     LeaseView,
     ListLoops,
+    ProbeCredentials,
     ProcessView,
     Reply,
     RunView,
@@ -87,19 +89,24 @@ def status(arguments: argparse.Namespace, socket_path: Path) -> int:
 
 
 def doctor(arguments: argparse.Namespace, socket_path: Path) -> int:
-    """Probe the layers; 1 if one that is claimed is absent."""
+    """Probe the layers, and the providers if asked to; 1 if a claimed layer or one fails."""
     with Client(socket_path) as client:
         view = client.ask(Diagnose(), DiagnosisView)
         warned = warnings(client.ask(GetStatus(), StatusView), round(time.time() * 1000))
+        rows = list(client.rows(ProbeCredentials())) if arguments.credentials else []
+    probed = [row for row in rows if isinstance(row, CredentialView)]
     broken = [layer for layer in view.layers if layer.claimed and not layer.present]
+    failing = [row for row in probed if row.problem]
     if arguments.json:
-        print_json(form(view) | {"ok": not broken, "warnings": warned})
+        shown = form(view) | {"ok": not broken and not failing, "warnings": warned}
+        print_json(shown | ({"credentials": [form(row) for row in probed]} if probed else {}))
     else:
         _print_layers(view.layers)
         for line in warned:
             print(f"WARNING   {line}")
         print(f"{len(broken)} claimed layers are ABSENT" if broken else "all claimed layers hold")
-    return 1 if broken else 0
+        _print_credentials(probed)
+    return 1 if broken or failing else 0
 
 
 def warnings(view: StatusView, now_ms: int) -> list[str]:
@@ -176,6 +183,12 @@ def _print_layers(layers: tuple[Layer, ...]) -> None:
     for layer in layers:
         state = "present" if layer.present else "ABSENT" if layer.claimed else "not available"
         print(f"  {layer.name:<28} {state:<14} {clean(layer.detail)}")
+
+
+def _print_credentials(rows: list[CredentialView]) -> None:
+    for row in rows:
+        state = f"FAILS: {clean(row.problem)}" if row.problem else "could be issued"
+        print(f"  {f'credential of {row.target}':<28} {row.provider:<14} {state}")
 
 
 def _print_counters(counters: dict[str, int]) -> None:

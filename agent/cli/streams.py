@@ -25,6 +25,8 @@ def guarded(name: str, act: Callable[[], int], trouble: int) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal's encoding lacks is escaped
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see agent/cli/entry.py
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return act()
         finally:

@@ -130,11 +130,7 @@ def https_server(
             """Nothing is printed."""
 
     server = _listening(where, Answering)
-    context = server_context(authority.identity(where.address, also=where.names))
-    if where.clients:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=where.clients)
-    server.socket = context.wrap_socket(
+    server.socket = _context(where, authority).wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
     state = Https(f"https://{where.address}:{server.server_address[1]}", str(ca))
@@ -147,6 +143,14 @@ def https_server(
         server.shutdown()
         server.server_close()
         thread.join(10)
+
+
+def _context(where: Where, authority: Authority) -> ssl.SSLContext:
+    context = server_context(authority.identity(where.address, also=where.names))
+    if where.clients:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=where.clients)
+    return context
 
 
 def _shown(connection: object) -> tuple[str, str]:

@@ -208,7 +208,8 @@ class Scripted:
         await self._late(fault)
 
     async def probe(self, wanted: Wanted, client: Client) -> None:
-        """Nothing to say."""
+        """Say what the script says."""
+        await self._begin("probe")
 
     async def _begin(self, call: str) -> str:
         backend = self._backend

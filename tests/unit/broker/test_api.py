@@ -207,11 +207,12 @@ def test_an_unprivileged_caller_gets_what_the_policy_gives(public_path: Path) ->
                 c.RegisterLoop("nightly", "/x"),
                 c.ReloadPolicy(),
                 c.Diagnose(),
+                c.ProbeCredentials(),
                 c.Revoke(mine.run_id),
                 c.ListLoops(),
                 c.GetStatus(),
             )
-            assert [type(reply) for reply in replies] == [c.Refused] * 6 + [c.End, c.StatusView]
+            assert [type(reply) for reply in replies] == [c.Refused] * 7 + [c.End, c.StatusView]
             first = replies[0]
             assert isinstance(first, c.Refused)
             assert "nobody may not start loop nightly" in first.detail

@@ -9,15 +9,17 @@ import pytest
 from agent.broker import lease_calls
 from agent.broker.control import encode
 from agent.broker.journal import ERROR_CHARACTERS_MAX
-from agent.broker.lease_calls import CallFailed, one_line
+from agent.broker.lease_calls import PROBES_MAX, CallFailed, one_line
 from agent.broker.lease_views import view
 from agent.broker.leases import LeaseFailed
+from agent.broker.probing import probe_credentials
 from agent.credentials.spec import CredentialError, Issued, ProviderSpec
 from agent.model.credential import Basic, Bearer, Shape
-from agent.model.ids import RunId
+from agent.model.ids import RunId, TargetName
 from agent.model.secret import Secret
+from agent.policy.parse import parse_policy
 from tests.unit.broker.harness import run_async
-from tests.unit.broker.lease_harness import World, calm
+from tests.unit.broker.lease_harness import World, calm, target
 
 GOOD = Issued(Bearer(Secret(b"x")), "h", 0, renewable=False, revocable=True)
 
@@ -106,6 +108,43 @@ def test_calls_at_once_are_bounded_and_revocations_do_not_wait_for_issues(
         gate.set()
         for each in asked:
             await each
+
+    run_async(main())
+
+
+def test_probes_are_bounded_and_make_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 at once, the next waits; whatever one does has words, and no lease comes of it."""
+
+    async def main() -> None:
+        world = World(tmp_path, monkeypatch)
+        policy = replace(
+            parse_policy((), lambda _: ""),
+            targets={TargetName(f"t{at}"): target(f"t{at}") for at in range(3 * PROBES_MAX)},
+        )
+        world.backend.faults["probe"] = ["transient", "broken"]
+        gate = world.backend.gates["probe"] = asyncio.Event()
+
+        async def ask() -> list[str]:
+            return [view.problem async for view in probe_credentials(world.leases, policy)]
+
+        asked = asyncio.ensure_future(ask())
+        await calm()
+        assert world.backend.calls == ["probe"] * PROBES_MAX
+        gate.set()
+        found = await asked
+        assert world.backend.calls == ["probe"] * 3 * PROBES_MAX
+        assert found[:3] == ["the backend is away", "the provider failed (KeyError)", ""]
+        assert world.leases.every(past=True) == []
+        gate.clear()
+        asked = asyncio.ensure_future(ask())
+        await calm()
+        asked.cancel()
+        await calm()
+        gate.set()
+        await calm()
+        assert len(world.backend.calls) <= 4 * PROBES_MAX + 1  # who asked has left
 
     run_async(main())
 

@@ -39,13 +39,17 @@ def test_loops_for_people_and_programs() -> None:
 
 
 def test_status_shows_what_is_wrong() -> None:
-    """A rejected policy, a missing reporter: in words; JSON has the same."""
+    """A rejected policy, why the collector is away, a missing reporter; JSON has the same."""
 
     async def main() -> None:
         async with daemon() as made:
             good = await cli(made, "status")
             assert "accepts runs" in good.out
             assert "egress guard" in good.out
+            assert "4 at the collector (collector:1, not connected)" in good.out
+            made.reporter.uplink = "unavailable: nobody\x1b answers"
+            away = await cli(made, "status")
+            assert "          unavailable: nobody\\x1b answers\n" in away.out
             made.write("loops: 5", "bad.yaml")
             refused = await cli(made, "policy", "reload")
             assert refused.code == 125
@@ -79,6 +83,44 @@ def test_doctor_fails_when_a_claimed_layer_is_absent() -> None:
             assert view["layers"][2] == {
                 "name": "c", "claimed": True, "present": False, "detail": "gone",
             }  # fmt: skip
+
+    run_async(main())
+
+
+CREDENTIALS = """
+targets:
+  good: {{protocol: http, address: https://a.example, credential: {{{static}, file: {file}}}}}
+  open: {{protocol: http, address: https://b.example}}
+  gone: {{protocol: http, address: https://c.example, credential: {{{static}, file: {file}.not}}}}
+"""
+
+
+def test_doctor_asks_the_providers_when_it_is_told_to(tmp_path: Path) -> None:
+    """Each credential by its target: that it could be issued, or why not; 1 if one could not."""
+    file = tmp_path / "token"
+    file.touch(0o600)
+    file.write_text("s3cr3t-canary")
+
+    async def main() -> None:
+        static = "provider: static, shape: bearer"
+        async with daemon(CREDENTIALS.format(static=static, file=file)) as made:
+            assert (await cli(made, "doctor")).code == 0
+            ended = await cli(made, "doctor", "--credentials")
+            assert ended.code == 1
+            assert "credential of good           static         could be issued\n" in ended.out
+            assert f"credential of gone           static         FAILS: {file}.not" in ended.out
+            assert "open" not in ended.out
+            view = json.loads((await cli(made, "doctor", "--credentials", "--json")).out)
+            assert view["ok"] is False
+            assert [(row["target"], row["problem"] == "") for row in view["credentials"]] == [
+                ("good", True),
+                ("gone", False),
+            ]
+            assert "s3cr3t" not in ended.out + ended.err + json.dumps(view)
+            (tmp_path / "token.not").touch(0o600)
+            (tmp_path / "token.not").write_text("another")
+            assert (await cli(made, "doctor", "--credentials")).code == 0
+            assert len(made.broker.parts.leases) == 0
 
     run_async(main())
 
