@@ -79,7 +79,7 @@ def test_lost_roles_are_ended_and_alarmed(monkeypatch: pytest.MonkeyPatch) -> No
         asyncio.run(run(made))
 
 
-def test_a_refusal_ends_the_sweep() -> None:
+def test_a_refusal_ends_the_sweep(caplog: pytest.LogCaptureFixture) -> None:
     """An admin that may not log in is logged, and asked no more before the next start."""
 
     async def run(made: Stage) -> None:
@@ -90,3 +90,5 @@ def test_a_refusal_ends_the_sweep() -> None:
 
     with stage() as made:
         asyncio.run(run(made))
+    [line] = caplog.messages
+    assert "nobody_of_that_name" in line

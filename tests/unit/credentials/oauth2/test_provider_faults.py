@@ -169,3 +169,4 @@ def test_an_unknown_lease_has_no_token(stage: Stage) -> None:
     """With the handle "" nothing was asked for."""
     asked = replace(wanted(stage.settings()), lease_id=LeaseId("01JD0000000000000000000099"))
     run_async(SPEC.make().revoke(asked, "", stage.client))
+    assert stage.server.asked == []
