@@ -218,7 +218,11 @@ def _filters(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--run", metavar="ID", help="an id, or its beginning or end")
     command.add_argument("--host", metavar="NAME", help="of this host alone")
     command.add_argument("--target", metavar="NAME", help="at this target alone")
-    command.add_argument("--verdict", choices=("allow", "deny"), help="with a call judged so; deny: connections that were refused, too")
+    command.add_argument(
+        "--verdict",
+        choices=("allow", "deny"),
+        help="with a call judged so; deny: connections that were refused, too",
+    )
     command.add_argument("--effect", choices=EFFECTS, help="of a query, as its text tells")
     command.add_argument(
         "--table", metavar="NAME", help="that a query touches: orders, or s.orders"
