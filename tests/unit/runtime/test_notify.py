@@ -24,7 +24,7 @@ def test_fields_arrive_in_one_datagram(
 
 
 @pytest.mark.parametrize("name", ["", "/nonexistent/notify"])
-def test_without_a_manager_nothing_happens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nobody_listens_nothing_happens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """None, and one that is gone."""
     monkeypatch.setenv("NOTIFY_SOCKET", name)
     notify(READY="1")
