@@ -100,7 +100,7 @@ def load(path: Path, *, trusted: bool = False) -> Daemon:
     """Read and check the file.
 
     trusted: of whoever acts by it, for it says where policies are and where records go. Only root
-    or we may be able to write it, or to put another one in its place (R35).
+    or we may be able to write it, or to put another one in its place.
 
     Raises:
         ConfigError: it can't be read, is not TOML, has an unknown key or impossible value, or

@@ -82,7 +82,7 @@ def test_names_at_their_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["file", "folder"])
 @pytest.mark.parametrize("by", ["mode", "owner"])
 def test_whoever_acts_by_it_takes_no_file_of_others(tmp_path: Path, wrong: str, by: str) -> None:
-    """R35: it says where policies are and where records go; others may only have it read."""
+    """It says where policies are and where records go; others may only have it read."""
     path = write(tmp_path, "")
     for each, mode in ((path, 0o644), (tmp_path, 0o755)):
         each.chmod(mode)

@@ -51,7 +51,7 @@ class World:
 
 @pytest.mark.parametrize("other", OTHERS, ids=lambda key: repr(key)[7:])
 def test_a_connection_serves_nobody_else(other: PoolKey) -> None:
-    """R12: run, lease, target and the policy's revision are all the same, or it is not used."""
+    """Run, lease, target and the policy's revision are all the same, or it is not used."""
 
     async def claim() -> None:
         world, idle = World(), Pool()
