@@ -277,11 +277,12 @@ def _judge_rest(plane: "Plane", answers: _Answers) -> Iterator[Layer]:
     }
     for name, what in denied.items():
         code = answers.ways[name]
-        yield Layer(f"probe {name}", True, code in (_EPERM, _REFUSED), f"{what}: errno {code}")
+        told = os.strerror(code) if isinstance(code, int) and code else "it passed"
+        yield Layer(f"probe {name}", True, code in (_EPERM, _REFUSED), f"{what}: {told}")
     for name, host in (("dns", "127.0.0.1"), ("dns6", "::1")):
         peer = answers.ways[f"{name}_peer"]
         ours = peer == [host, plane.config.dns_port]
-        yield Layer(f"probe {name}", True, ours, f"a query to port 53 goes to {peer}")
+        yield Layer(f"probe {name}", True, ours, f"a query to port 53 goes to {_place(peer)}")
     yield from _judge_names(plane, answers)
     for name, detail in _SEEN.items():
         yield Layer(f"probe {name}", True, answers.seen[name], detail)
@@ -300,10 +301,22 @@ def _judge_names(plane: "Plane", answers: _Answers) -> Iterator[Layer]:
     resolvers = ("127.0.0.1", "::1")
     for name, asked, ours in zip(("dns", "dns6"), _target(plane), resolvers, strict=True):
         reply, peer = answers.ways[f"{name}_answer"], answers.ways[f"{name}_tcp"]
-        told = f"a query has its answer, under the asked server's name: {reply}"
-        yield Layer(f"probe {name} answer", True, reply == [True, asked, 53], told)
-        told = f"TCP to port 53 goes to {peer}"
+        good = reply == [True, asked, 53]
+        told = "a query has its answer, under the asked server's name"
+        yield Layer(
+            f"probe {name} answer", True, good, told if good else f"not so: {told}: {reply}"
+        )
+        told = f"TCP to port 53 goes to {_place(peer)}"
         yield Layer(f"probe {name} tcp", True, peer == [ours, plane.config.dns_port], told)
+
+
+def _place(peer: object) -> str:
+    """Return an address for people; what is none, as it is."""
+    match peer:
+        case [str(host), int(port)]:
+            return f"{host} port {port}"
+        case _:
+            return str(peer)
 
 
 def _judge_fence(codes: list[int]) -> Iterator[Layer]:
