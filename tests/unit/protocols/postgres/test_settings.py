@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model.grant import PostgresOptions
+from agent.model.sql import Effect
 from agent.protocols.postgres import limits
 from agent.protocols.postgres.answers import Refused
 from agent.protocols.postgres.frames import Malformed
 from agent.protocols.postgres.settings import PINNED, Settings, checked_database, split_options
+from agent.protocols.postgres.sql import classify, touches_pinned
 
 TOLD = {
     "client_encoding": "UTF8",
@@ -129,6 +131,19 @@ def test_what_may_be_asked_for() -> None:
 
 
 @given(application=st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
+def test_a_setting_of_the_applications_own_is_named_with_the_way() -> None:
+    """It is refused at startup by its name, and the next step says that a statement may set it."""
+    for asked in ({"options": "-c app.tenant=7"}, {"App.Tenant": "7"}):
+        with pytest.raises(Refused) as caught:
+            _settings(**asked)
+        refusal = caught.value.refusal
+        assert (refusal.status, "app.tenant" in refusal.explanation) == ("42501", True)
+        assert refusal.next_step.endswith("a statement can SET it once the session is open.")
+    (statement,) = classify("SET app.tenant = '7'").statements
+    assert statement.effects == {Effect.SESSION}
+    assert not touches_pinned(statement)
+
+
 def test_the_application_s_name(application: str) -> None:
     """However long the loop's name, ours is whole behind it, and both fit."""
     name = "loopwarden/" + "R" * 26
