@@ -130,7 +130,6 @@ def test_what_may_be_asked_for() -> None:
         assert "\n" not in caught.value.refusal.explanation
 
 
-@given(application=st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
 def test_a_setting_of_the_applications_own_is_named_with_the_way() -> None:
     """It is refused at startup by its name, and the next step says that a statement may set it."""
     for asked in ({"options": "-c app.tenant=7"}, {"App.Tenant": "7"}):
@@ -144,6 +143,7 @@ def test_a_setting_of_the_applications_own_is_named_with_the_way() -> None:
     assert not touches_pinned(statement)
 
 
+@given(application=st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
 def test_the_application_s_name(application: str) -> None:
     """However long the loop's name, ours is whole behind it, and both fit."""
     name = "loopwarden/" + "R" * 26
