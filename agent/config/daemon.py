@@ -18,6 +18,7 @@ INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,23}")
 SLICE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9:_.@\\-]{0,200}")
 PROXY_WORKERS_MAX = 64
 WAIT_S_MAX = 86_400
+HEADROOM_BYTES = 8_388_608  # of the spool, for what ends that which was begun (SpoolLimits)
 
 
 class ConfigError(Exception):
@@ -170,8 +171,8 @@ def _check(path: Path, config: Daemon) -> None:
         (not config.attach_cgroup.startswith("/"), "attach_cgroup: a path with a leading slash"),
         (config.spool.segment_bytes_max < 1 << 16, "spool.segment_bytes_max: at least 65536"),
         (
-            config.spool.bytes_max < 4 * config.spool.segment_bytes_max,
-            "spool.bytes_max: at least four segments",
+            config.spool.bytes_max < 4 * config.spool.segment_bytes_max + HEADROOM_BYTES,
+            f"spool.bytes_max: at least four segments and {HEADROOM_BYTES} bytes",
         ),
         (not 0 <= config.drain_s <= WAIT_S_MAX, f"drain_s: 0 to {WAIT_S_MAX}"),
         (

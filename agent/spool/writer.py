@@ -188,8 +188,8 @@ class Spool:
             if self.used_bytes >= self._limits.bytes_max:
                 raise SpoolFull(f"the bound of {self._limits.bytes_max} bytes is reached")
         elif self.full:
-            used, most = self.used_bytes >> 20, self._limits.bytes_max >> 20
-            bound = f"the spool's bound is reached: {used} of {most} MiB wait for the collector"
+            room = (self._limits.bytes_max - self._limits.headroom_bytes) >> 20
+            bound = f"the spool's bound is reached: {room} MiB of records wait for the collector"
             raise SpoolFull("no space left on the disk" if self.out_of_space else bound)
 
     def _write(self, data: bytes) -> None:

@@ -148,7 +148,7 @@ def test_the_bound_refuses_as_a_full_disk_does() -> None:
             worker = await reporter.worker("proxy@0", session_opened(1))
             await send_until_refused(worker)
             assert "bound is reached" in worker.states[-1].detail
-            assert "of 9 MiB wait for the collector" in worker.states[-1].detail
+            assert "1 MiB of records wait for the collector" in worker.states[-1].detail
             state = await reporter.status()
             assert not state.accepting
             assert state.spool_bytes <= state.spool_bytes_max

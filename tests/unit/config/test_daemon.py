@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.daemon import ConfigError, Daemon, load
+from agent.config.daemon import HEADROOM_BYTES, ConfigError, Daemon, load
 from agent.kernel.main import plane_config
+from agent.spool.writer import SpoolLimits
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -71,6 +72,16 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
         load(path)
     assert str(path) in str(error.value)
     assert message in str(error.value)
+
+
+def test_the_smallest_spool_takes_records(tmp_path: Path) -> None:
+    """One byte less is refused: a spool without room would refuse every operation, for ever."""
+    least = 4 * 65_536 + HEADROOM_BYTES
+    assert SpoolLimits().headroom_bytes == HEADROOM_BYTES
+    text = "[spool]\nsegment_bytes_max = 65536\nbytes_max = "
+    assert load(write(tmp_path, f"{text}{least}")).spool.bytes_max == least
+    with pytest.raises(ConfigError, match="at least four segments and 8388608 bytes"):
+        load(write(tmp_path, f"{text}{least - 1}"))
 
 
 def test_names_at_their_limit(tmp_path: Path) -> None:
