@@ -151,19 +151,30 @@ class _Daemon:
             with suppress(TimeoutError):
                 async with asyncio.timeout(interval_s):
                     await self._stop.wait()
-            for repair in self._plane.verify():
-                outcome = "put back" if repair.repaired else "NOT put back"
-                detail = f"{repair.part} was missing, {outcome}: {repair.detail}"
-                logger.error("%s", detail)
-                self._notify_broker(Alarm(audit.Alarm.LOCK_MISSING, detail, None))
+            locked = self._look_after_locks()
             self._events()
             if self._identity.changed():
                 logger.info("the host's identity was replaced")
                 self._supervisor.renew("reporter", self._config.drain_s)
             for run_id in self._plane.emptied():  # the broker ends a run once, however often told
                 self._emptied(run_id, boot_ns())
-            if self._supervisor.healthy():
+            if self._supervisor.healthy() and locked:
                 notify(WATCHDOG="1")
+
+    def _look_after_locks(self) -> bool:
+        """Put back what is missing and tell of it; return whether all is in place now.
+
+        A program that was detached is attached by the next start alone, which systemd makes when
+        the watchdog is not fed.
+        """
+        locked = True
+        for repair in self._plane.verify():
+            locked = locked and repair.repaired
+            outcome = "put back" if repair.repaired else "NOT put back"
+            detail = f"{repair.part} was missing, {outcome}: {repair.detail}"
+            logger.error("%s", detail)
+            self._notify_broker(Alarm(audit.Alarm.LOCK_MISSING, detail, None))
+        return locked
 
     def _events(self) -> None:
         for event in self._plane.read_events():

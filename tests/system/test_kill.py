@@ -3,13 +3,14 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,6 +200,35 @@ def test_a_role_killed_under_load_comes_back(whole: Stage, role: str) -> None:
             load.wait_for_more(10)
     assert not load.leaked
     assert not missing(whole, load)
+
+
+def test_systemd_is_told_nothing_while_a_lock_is_gone(whole: Stage) -> None:
+    """A program that was detached: an alarm, the watchdog is not fed; a restart attaches it."""
+    (links,) = Path("/sys/fs/bpf", whole.host.instance).glob("v*/links")
+    path = whole.host.base / "notify"
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(10)
+        assert manager.recv(4096) == b"WATCHDOG=1"
+        (links / "connect4").unlink()
+        detail = "link connect4 was missing, NOT put back"
+        deadline = time.monotonic() + 10
+        while detail not in whole.host.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        manager.settimeout(0)
+        with suppress(BlockingIOError):
+            while manager.recv(4096):
+                continue
+        manager.settimeout(2.5)  # it looks every second
+        with pytest.raises(TimeoutError):
+            manager.recv(4096)
+    whole.host.stop()
+    whole.host.start()
+    assert (links / "connect4").exists()
+    alarms = whole.collector.ask("alarms")
+    assert any(alarm["detail"].startswith(detail) for alarm in alarms)
 
 
 def test_a_foreign_nft_flush_under_load(whole: Stage) -> None:
