@@ -374,11 +374,13 @@ class HttpRelay(Ending):
         elif exchange.answered:
             self._answered(exchange)
 
-    def _answered(self, exchange: Exchange) -> None:
+    def _answered(self, exchange: Exchange, *, ended: bool = False) -> None:
+        """Go on behind a complete answer. ended: the upstream's end is what completed it."""
         response = exchange.response
         assert response is not None  # answered is set after it
         self._record_outcome(exchange, Outcome.ANSWERED, Reason.DONE, str(response.status))
-        if not response.keep_alive or exchange.leftover or not exchange.body.done:
+        spent = ended or exchange.leftover or not response.keep_alive
+        if spent or not exchange.body.done:
             self._drop_upstream()
         else:
             self._upstream_reused = True
@@ -392,7 +394,7 @@ class HttpRelay(Ending):
         if clean:
             self._send(DOWN, exchange.end_response())
         if exchange.answered:
-            self._answered(exchange)
+            self._answered(exchange, ended=True)
         elif self._may_retry(exchange):
             self._retry(exchange)
         else:

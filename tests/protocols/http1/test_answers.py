@@ -184,6 +184,9 @@ def test_a_body_until_close_becomes_chunked() -> None:
     assert conductor.finished is None
     conductor.down(GET)
     assert len(conductor.judged) == 2
+    assert sum(isinstance(one, OpenUpstream) for one in conductor.commands) == 2
+    conductor.up_eof()
+    assert [one.outcome for one in conductor.outcomes] == [Outcome.ANSWERED] * 2
 
 
 def test_a_body_until_close_for_http_1_0() -> None:
