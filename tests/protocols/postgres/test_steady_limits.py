@@ -10,6 +10,7 @@ from agent.model.reason import Reason
 from agent.model.sql import Classified, Effect
 from agent.model.verdict import Allow
 from agent.protocols.postgres.deciding import FLIGHT_MAX, RECORDINGS_MAX
+from agent.protocols.postgres.downflow import WHOLE_BYTES_MAX
 from agent.protocols.postgres.messages import cancel_request, message
 from agent.protocols.postgres.receiving import STEPS_MAX
 from agent.protocols.postgres.refusing import FAILING_PARSE_WIRE, FAILING_QUERY_WIRE
@@ -34,6 +35,7 @@ from tests.protocols.postgres.steady_rig import (
 from tests.protocols.postgres.steady_words import (
     BOUND,
     CLOSED,
+    COPY_IN,
     COPY_OUT,
     NO_DATA,
     PARSED,
@@ -402,3 +404,40 @@ def test_other_errors_keep_their_detail() -> None:
     play.loop(query("SELECT 1"))
     play.server(quoting("22012") + ready())
     assert b"Failing row" in play.take_down()
+
+
+def test_a_row_waits_for_its_end_up_to_a_bound() -> None:
+    """A row of WHOLE_BYTES_MAX bytes goes down when it is whole; of one more, as it comes."""
+    for size in (WHOLE_BYTES_MAX, WHOLE_BYTES_MAX + 1):
+        play = Play(Answers())
+        play.loop(query("SELECT a FROM t"))
+        large = row(b"x" * (size - len(row(b""))))
+        play.server(ROWS)
+        play.take_down()
+        play.server(large[:-1], piece=size)
+        assert bool(play.down) is (size > WHOLE_BYTES_MAX)
+        play.server(large[-1:] + tag("SELECT 1") + ready())
+        assert play.take_down() == large + tag("SELECT 1") + ready()
+        play.check()
+
+
+def test_what_is_large_is_passed_on_as_it_comes() -> None:
+    """8 MiB in one row down, and in one message of a COPY up: no more is held than may be."""
+    mebibyte = b"x" * (1 << 20)
+    play = Play(Answers())
+    play.loop(query("SELECT a FROM t") + query("COPY t FROM STDIN"))
+    large = row(8 * mebibyte)
+    play.server(ROWS)
+    for at in range(0, len(large), len(mebibyte)):
+        play.server(large[at : at + len(mebibyte)])
+        assert len(play.down) >= len(ROWS) + min(at, len(large) - len(mebibyte))
+    play.server(tag("SELECT 1") + ready() + COPY_IN)
+    play.take_up()
+    copied = copy_data(8 * mebibyte)
+    for at in range(0, len(copied), len(mebibyte)):
+        play.loop(copied[at : at + len(mebibyte)])
+        assert len(play.take_up()) == len(copied[at : at + len(mebibyte)])
+    play.loop(DONE)
+    play.server(tag("COPY 1") + ready())
+    play.check()
+    assert not play.unsettled
