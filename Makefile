@@ -36,7 +36,7 @@ endif
 	install-files uninstall clean clean-kernel-state packages packages-test packages-install require-root
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- what a person does ---------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import msgspec
 from agent.kernel import abi
 from agent.kernel.argv import ARGUMENTS_MAX
 from agent.kernel.maps import BPF_NOEXIST, Maps
-from agent.model.ids import CgroupId, RunId, Tag, decode_ulid
+from agent.model.ids import RunId, Tag, decode_ulid
 from agent.model.loop import Run
 from agent.model.redaction import redact
 
@@ -155,7 +155,3 @@ class RunTable:
         self.maps.pending.drop(tag)
         self.maps.run_meta.drop(tag)
         self._known.pop(run.tag, None)
-
-    def by_cgroup(self, cgroup_id: CgroupId) -> Run | None:
-        """Return the run registered for exactly this cgroup."""
-        return next((run for run in self._known.values() if run.cgroup_id == cgroup_id), None)

@@ -9,7 +9,6 @@ from agent.policy.address import (
     POSTGRES_PORT,
     Address,
     AddressError,
-    is_literal,
     parse_host_port,
     parse_url,
 )
@@ -174,8 +173,3 @@ def _ca(fields: Fields, tls: UpstreamTls, read_ca: Callable[[str], str]) -> str:
         fields.problem("ca", f"{path} has more than {CA_PEM_BYTES_MAX} bytes")
         return ""
     return pem
-
-
-def target_is_literal(target: TargetPolicy) -> bool:
-    """Whether the target's host is an IP literal: it then has no synthetic address."""
-    return is_literal(target.host)

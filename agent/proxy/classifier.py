@@ -41,10 +41,6 @@ Ask = tuple[str, str]  # dialect, text
 _decode = msgspec.msgpack.Decoder(Classified).decode
 
 
-class ClassifierGone(Exception):
-    """The keeper process ended, which it never should."""
-
-
 def start(dialects: Mapping[str, Callable[[str], Classified]]) -> expendable.Expendable:
     """Fork the process that classifies. Call it before the event loop runs.
 

@@ -19,7 +19,7 @@ TOKEN_BYTES_MAX = 16_384
 DEPTH_MAX = 16  # of header and payload
 KEY_ID_CHARACTERS_MAX = 256
 _PARTS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
-_KEY_ID = re.compile(r"[!-~]{1,256}")
+_KEY_ID = re.compile(rf"[!-~]{{1,{KEY_ID_CHARACTERS_MAX}}}")
 # they name a key, or change what is signed; keys come from the issuer, and all of it is signed
 FORBIDDEN = frozenset(
     ("crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc", "epk", "apu", "apv", "p2s", "p2c",
@@ -125,5 +125,6 @@ def _header(header: dict[str, object]) -> tuple[str, str]:
         raise Unverified(Check.HEADER, "alg is no text")
     key_id = header.get("kid")
     if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
-        raise Unverified(Check.HEADER, "kid is no text of 1 to 256 visible characters")
+        text = f"kid is no text of 1 to {KEY_ID_CHARACTERS_MAX} visible characters"
+        raise Unverified(Check.HEADER, text)
     return algorithm, key_id

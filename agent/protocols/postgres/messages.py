@@ -31,14 +31,6 @@ def cstring(value: str | bytes) -> bytes:
     return data + b"\0"
 
 
-def _report(kind: bytes, severity: str, sqlstate: str, text: str, detail: str, hint: str) -> bytes:
-    fields = (("S", severity), ("V", severity), ("C", sqlstate), ("M", text))
-    optional = (("D", detail), ("H", hint))
-    said = [*fields, *((name, value) for name, value in optional if value)]
-    body = b"".join(name.encode() + _shown(value) + b"\0" for name, value in said)
-    return message(kind, body + b"\0")
-
-
 def _shown(value: str) -> bytes:
     return value.encode("utf-8", "replace").replace(b"\0", b"?")
 
@@ -47,12 +39,11 @@ def error_response(
     severity: str, sqlstate: str, text: str, detail: str = "", hint: str = ""
 ) -> bytes:
     """Return an ErrorResponse. severity: "ERROR" keeps the session, "FATAL" ends it."""
-    return _report(b"E", severity, sqlstate, text, detail, hint)
-
-
-def notice_response(sqlstate: str, text: str, detail: str = "", hint: str = "") -> bytes:
-    """Return a NoticeResponse of severity WARNING."""
-    return _report(b"N", "WARNING", sqlstate, text, detail, hint)
+    fields = (("S", severity), ("V", severity), ("C", sqlstate), ("M", text))
+    optional = (("D", detail), ("H", hint))
+    said = [*fields, *((name, value) for name, value in optional if value)]
+    body = b"".join(name.encode() + _shown(value) + b"\0" for name, value in said)
+    return message(b"E", body + b"\0")
 
 
 def ready_for_query(status: bytes) -> bytes:

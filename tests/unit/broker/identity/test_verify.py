@@ -7,6 +7,7 @@ import pytest
 
 from agent.broker.identity.refusal import Check, Unverified
 from agent.broker.identity.seen import Seen
+from agent.broker.identity.token import KEY_ID_CHARACTERS_MAX
 from agent.broker.identity.verify import CLAIM_BYTES_MAX, CLAIMS_BYTES_MAX, Verified
 from agent.model.loop import TokenIdentity
 from agent.policy.parse_issuer import AGE_S_MAX, CLOCK_SKEW_S_MAX
@@ -64,6 +65,16 @@ def test_each_algorithm_when_it_is_pinned(algorithm: str, key: Private) -> None:
     rig.verify(token)
     rig.change(algorithms=("RS384",) if algorithm == "RS256" else ("RS256",))
     assert rig.refused(token).check is Check.ALGORITHM
+
+
+def test_the_longest_name_of_a_key() -> None:
+    """KEY_ID_CHARACTERS_MAX are taken, one more is not."""
+    rig = Rig()
+    for length in (KEY_ID_CHARACTERS_MAX, KEY_ID_CHARACTERS_MAX + 1):
+        rig.issuer.keys["k" * length] = ("RS256", rsa_key())
+    rig.verify(rig.issuer.mint("k" * KEY_ID_CHARACTERS_MAX))
+    refused = rig.refused(rig.issuer.mint("k" * (KEY_ID_CHARACTERS_MAX + 1)))
+    assert refused.check is Check.HEADER
 
 
 def test_times_at_their_edges() -> None:

@@ -28,7 +28,6 @@ def test_bytes() -> None:
     assert messages.error_response("ERROR", "42501", "no", "why") == (
         b"E\0\0\0\x23SERROR\0VERROR\0C42501\0Mno\0Dwhy\0\0"
     )
-    assert messages.notice_response("01000", "x").startswith(b"N\0\0\0")
 
 
 def test_no_nul_within_a_text() -> None:
