@@ -221,7 +221,7 @@ def test_systemd_is_told_nothing_while_a_lock_is_gone(whole: Stage) -> None:
         with suppress(BlockingIOError):
             while manager.recv(4096):
                 continue
-        manager.settimeout(2.5)  # it looks every second
+        manager.settimeout(1.5)  # it looks every second
         with pytest.raises(TimeoutError):
             manager.recv(4096)
     whole.host.stop()
