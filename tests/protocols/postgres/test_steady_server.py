@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.model.grant import PostgresOptions
 from agent.model.reason import Reason
 from agent.protocols.postgres.messages import message
 from agent.wire.events import Data
@@ -233,6 +234,36 @@ def test_a_pinned_setting_that_drifts_ends_the_session(server: Path, name: str) 
     assert play.finished is Reason.POLICY_DENIED
     assert "behind" not in str([intent.operation.resource for intent in play.intents])
     play.check()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BEGIN READ WRITE",
+        "START TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE",
+        "SET TRANSACTION READ WRITE",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+        "SET default_transaction_read_only = off",
+        "SELECT set_config('transaction_read_only', 'off', false)",
+        "RESET transaction_read_only",
+        "SELECT 1; COMMIT; SET TRANSACTION READ WRITE",
+        "PREPARE p AS SELECT set_config('default_transaction_read_only', $1, false)",
+    ],
+)
+def test_a_read_only_target_stays_so(server: Path, text: str) -> None:
+    """As Query and as Parse it is refused, and what comes behind is still read-only."""
+    behind = query("SHOW transaction_read_only") + query("CREATE TABLE escaped (a int)")
+    with ready_session(server, default_transaction_read_only="on") as sock:
+        wire = Wire(sock, Answers(options=PostgresOptions(read_only=True)))
+        got = wire.run([(query(text), 1), (whole(text) + SYNC, 1), (behind, 2)])
+        wire.play.check()
+    said = [payload for kind, payload in messages_of(got) if kind in b"DE"]
+    assert said[2] == b"\0\1\0\0\0\2on"
+    assert [b"C42501\0" in each for each in said] == [True, True, False, False]
+    assert b"C25006\0" in said[3]
+    with ready_session(server) as sock:  # where the target is not, it is a harmless setting
+        wire = Wire(sock, Answers())
+        assert b"C42501\0" not in wire.run([(query(text), 1)])
 
 
 def test_a_row_limit_leaves_both_sides_in_agreement(server: Path) -> None:
