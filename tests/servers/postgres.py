@@ -240,12 +240,6 @@ class Postgres:
         """Return what the server logged so far, over all its starts."""
         return self.folder.joinpath("server.log").read_text(encoding="utf-8", errors="replace")
 
-    def configure(self, settings: Mapping[str, str]) -> None:
-        """Change settings for the running server and the next (those that need no restart)."""
-        for name, value in settings.items():
-            self.ask(f"ALTER SYSTEM SET {name} = '{value}'", database="postgres")
-        self.ask("SELECT pg_reload_conf()", database="postgres")
-
     def environment(
         self, user: str = "app_scram", password: str = PASSWORD, *, database: str = "orders"
     ) -> dict[str, str]:

@@ -17,7 +17,7 @@ from agent.model.audit import (
     SessionRefused,
 )
 from agent.model.flow import Evidence
-from agent.model.grant import Rule, Target, UpstreamTls
+from agent.model.grant import Rule, Target
 from agent.model.ids import RuleId, RunId
 from agent.model.reason import Reason
 from agent.model.verdict import Mode
@@ -33,10 +33,6 @@ ONLY_V1 = (Rule(RuleId("nightly/0"), "allow", Mode.ENFORCE, frozenset({"GET"}), 
 
 def secure_target(api: Api, authority: Authority) -> Target:
     return target(dial_port=api.tls_port, ca_pem=authority.pem)
-
-
-def clear_target(api: Api) -> Target:
-    return target(tls=UpstreamTls.NONE, allow_cleartext=True, dial_port=api.plain_port)
 
 
 def test_a_call_over_tls_is_answered_with_the_injected_token(
@@ -98,6 +94,22 @@ def test_what_the_policy_does_not_allow_is_denied_with_why(
         assert b"next_step" in answer.body
         assert worker.wait_for(OperationDenied)[0].reason is Reason.POLICY_DENIED
         assert len(api.requests()) == before
+
+
+def test_a_denied_upload_is_read_until_its_sender_can_read_why(
+    authority: Authority, near: Namespace, api: Api, tmp_path: Path
+) -> None:
+    """Who sends 16 MiB before it reads gets its 403 whole: neither its sending nor ours breaks."""
+    world = World(authority, [secure_target(api, authority)], rules=ONLY_V1)
+    body = bytes(16 << 20)
+    head = get("/denied").replace(b"GET", b"POST")[:-2] + b"Content-Length: %d\r\n\r\n" % len(body)
+    with harness(world, near, tmp_path) as worker:
+        for encrypted in (False, True):
+            with secure(worker, authority) if encrypted else worker.connect(port=80) as sock:
+                sock.sendall(head + body)
+                answer = parse(read_all(sock))
+            assert answer.status == 403
+            assert answer.body.endswith(b"}")
 
 
 def test_an_expired_grant_denies(
