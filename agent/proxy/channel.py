@@ -15,8 +15,10 @@ from agent.wire.side import Side
 
 WRITE_HIGH_BYTES = 256 << 10  # unsent bytes at which the other side is no longer read
 WRITE_LOW_BYTES = 64 << 10  # at which it is read again
-LINGER_S = 1.0  # after our FIN: how long what the peer still sends is read and thrown away
-LINGER_BYTES_MAX = 1 << 20  # and how much of it, so that it reads our last words (RFC 9112 9.6)
+LINGER_S = 1.0  # after our FIN: how long we wait for what the peer still sends, to throw it away
+LINGER_TOTAL_S = 30.0  # and, while it comes, how long in all ...
+LINGER_BYTES_MAX = 1 << 30  # ... and how much: so that it reads our last words (RFC 9112 9.6)
+LINGERING_MAX = 256  # of a worker for longer than LINGER_S; one more is given LINGER_S alone
 NO_LINGER = struct.pack("ii", 1, 0)  # close(2) then sends RST
 FLUSH_S = 30.0  # how long a peer may take to read our last words
 
@@ -45,18 +47,25 @@ class Owner(Protocol):
 class Nobody:
     """The owner of a channel that is closing: reads, so that the peer is not reset, and drops."""
 
+    def __init__(self) -> None:
+        self._lingering: set[Channel] = set()
+
     def arrived(self, channel: "Channel", data: bytes) -> None:
-        """Count, and give up on a peer that goes on sending."""
+        """Wait on for a peer that goes on sending, and give up on it at a bound."""
         channel.lingered_bytes += len(data)
         if channel.lingered_bytes > LINGER_BYTES_MAX:
             channel.abort()
+        elif channel in self._lingering or len(self._lingering) < LINGERING_MAX:
+            self._lingering.add(channel)
+            channel.linger_on()
 
     def ended(self, channel: "Channel", *, clean: bool) -> None:
         """Both have said their last."""
         channel.abort_when_flushed()
 
     def lost(self, channel: "Channel") -> None:
-        """Nothing is left to do."""
+        """It lingers no more."""
+        self._lingering.discard(channel)
 
     def pressed(self, channel: "Channel", *, high: bool) -> None:
         """Flushing has its own deadline."""
@@ -74,6 +83,8 @@ class Channel(asyncio.Protocol):
         "_has_ended",
         "_holds",
         "_linger",
+        "_linger_max_s",
+        "_linger_s",
         "lingered_bytes",
         "owner",
         "side",
@@ -91,6 +102,8 @@ class Channel(asyncio.Protocol):
         self._has_ended = False
         self._closing = False
         self._linger: asyncio.TimerHandle | None = None
+        self._linger_s = 0.0  # the event loop's time at which it is over ...
+        self._linger_max_s = 0.0  # ... and until which it may be put off
 
     # asyncio's calls
 
@@ -178,9 +191,21 @@ class Channel(asyncio.Protocol):
         else:
             self.transport.write_eof()
         pending = self.transport.get_write_buffer_size() > 0
-        self._linger = self._event_loop.call_later(
-            flush_s if pending else min(flush_s, LINGER_S), self.abort
-        )
+        now_s = self._event_loop.time()
+        # who is given less than LINGER_S is cut: nothing puts that off
+        self._linger_max_s = now_s + (LINGER_TOTAL_S if flush_s >= LINGER_S else flush_s)
+        self._linger_until(now_s + (flush_s if pending else min(flush_s, LINGER_S)))
+
+    def linger_on(self) -> None:
+        """Wait longer for a peer that still sends: a reset would take our last words from it."""
+        until_s = min(self._event_loop.time() + LINGER_S, self._linger_max_s)
+        if self._linger is not None and until_s > self._linger_s:
+            self._linger.cancel()
+            self._linger_until(until_s)
+
+    def _linger_until(self, until_s: float) -> None:
+        self._linger_s = until_s
+        self._linger = self._event_loop.call_at(until_s, self.abort)
 
     def abort_when_flushed(self) -> None:
         """Close once what is unsent is sent."""
