@@ -24,7 +24,12 @@ from agent.protocols.http1.limits import HEAD_BYTES_MAX, INTERIM_MAX, PIECES_MAX
 from agent.protocols.http1.malformed import Malformed
 from agent.protocols.http1.payload import Handling, Payload, form_attributes, is_form
 from agent.protocols.http1.request import RequestHead
-from agent.protocols.http1.response import ResponseHead, parse_response_head
+from agent.protocols.http1.response import (
+    NO_STATUS_LINE,
+    ResponseHead,
+    may_begin,
+    parse_response_head,
+)
 from agent.wire.aws.chunks import SignedChunks
 
 SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
@@ -249,11 +254,8 @@ class Exchange:
         while self.response is None:
             data, self._held = self._held + data, b""
             end = data.find(b"\r\n\r\n")
-            if (end < 0 and len(data) > HEAD_BYTES_MAX) or end + 4 > HEAD_BYTES_MAX:
-                self._fail("the upstream's response head is too long")
-                return b"".join(out)
-            if end < 0:
-                self._held = data
+            if end < 0 or end + 4 > HEAD_BYTES_MAX:
+                self._hold_head(data, whole=end >= 0)
                 return b"".join(out)
             out.append(self._take_head(data[: end + 4]))
             if self.failure is not None:
@@ -271,6 +273,15 @@ class Exchange:
 
     def _fail(self, detail: str, reason: Reason = Reason.UPSTREAM_PROTOCOL_ERROR) -> None:
         self.failure = Failure(reason, detail)
+
+    def _hold_head(self, data: bytes, *, whole: bool) -> None:
+        """Keep a head until it is whole, unless it is too long or can't be one any more."""
+        if not may_begin(data):
+            self._fail(NO_STATUS_LINE)
+        elif whole or len(data) > HEAD_BYTES_MAX:
+            self._fail("the upstream's response head is too long")
+        else:
+            self._held = data
 
     def _take_head(self, block: bytes) -> bytes:
         head = parse_response_head(block)

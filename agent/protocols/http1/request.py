@@ -32,6 +32,7 @@ _REQUEST_LINE = re.compile(
     rb"([!#$%%&'*+\-.^_`|~0-9A-Za-z]{1,%d}) ([\x21-\x7e]+) HTTP/1\.([01])" % METHOD_BYTES_MAX
 )
 _LENGTH = re.compile(rb"[0-9]{1,16}")
+_IGNORED_OFFERS = re.compile(rb"(?i:h2c|tls/[0-9.]+)(?:[ \t]*,[ \t]*(?i:h2c|tls/[0-9.]+))*")
 _CONNECTION = frozenset(
     (b"close", b"keep-alive", b"te", b"upgrade", b"http2-settings", b"proxy-connection", b"trailer")
 )
@@ -212,9 +213,12 @@ class _Draft:
         return None
 
     def _upgrade(self) -> bytes | None:
-        """An offer of h2c may be ignored (RFC 9113 removed it), any other changes the protocol."""
+        """Offers of h2c (RFC 9113 removed it) and TLS may be ignored, others change the protocol.
+
+        Clients that make these two offers in clear text go on without (RFC 9110 section 7.8).
+        """
         offer = self.upgrade
-        return None if offer is None or offer.lower() == b"h2c" else offer
+        return None if offer is None or _IGNORED_OFFERS.fullmatch(offer) else offer
 
     def _attributes(self, query: bytes | None) -> tuple[tuple[str, str], ...]:
         found: list[tuple[str, str]] = []

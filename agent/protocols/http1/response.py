@@ -21,6 +21,9 @@ from agent.protocols.http1.malformed import Malformed, bad
 from agent.protocols.http1.request import FIELD_BYTES, SPACE, connection_tokens
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_VERSION = b"HTTP/1."
+NO_STATUS_LINE = "the upstream's status line is not HTTP/1.0 or HTTP/1.1"
+_NO_CONTENT = 204
 _LENGTH = re.compile(rb"[0-9]{1,16}")
 _IDENTITY = frozenset((b"", b"identity"))
 _KEPT = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"set-cookie"))
@@ -44,11 +47,19 @@ def parse_response_head(block: bytes) -> ResponseHead | Malformed:
     return _recurring(block) if len(block) <= CACHED_HEAD_BYTES_MAX else _parse(block)
 
 
+def may_begin(data: bytes) -> bool:
+    """Whether a head may begin so. A server that speaks something else may never end its head."""
+    line, newline, _ = data.partition(b"\n")
+    if not newline:
+        return line[: len(_VERSION)] == _VERSION[: len(line)]
+    return line[-1:] == b"\r" and _STATUS_LINE.fullmatch(line[:-1]) is not None
+
+
 def _parse(block: bytes) -> ResponseHead | Malformed:
     lines = block.split(b"\r\n")
     status = _STATUS_LINE.fullmatch(lines[0])
     if not status:
-        return bad("the upstream's status line is not HTTP/1.0 or HTTP/1.1", 502)
+        return bad(NO_STATUS_LINE, 502)
     if len(lines) - 3 > FIELDS_MAX:
         return bad("the upstream sent too many header fields", 502)
     if len(block.translate(None, FIELD_BYTES)) != 2 * (len(lines) - 1):
@@ -122,6 +133,8 @@ class _Draft:
         dropped = tokens - _KEPT
         lines = [line for lower, line in self.canonical if lower not in dropped]
         keep = b"close" not in tokens and (one_one or b"keep-alive" in tokens)
+        if status == _NO_CONTENT and (self.chunked or self.length):
+            keep = False  # it has no body, and this server sends one
         return ResponseHead(
             status, status_line, self.length, self.chunked, keep, self.coded,
             b"".join([line + b"\r\n" for line in lines]),

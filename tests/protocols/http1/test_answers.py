@@ -73,6 +73,22 @@ def test_a_bad_answer_is_502(name: str, answer: bytes, piece: int) -> None:
     assert CloseUpstream(reusable=False) in conductor.commands
 
 
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\0\0\x12\x04\0\0\0\0\0",
+        b"HTTP/2",
+    ],
+)
+def test_what_can_be_no_answer_is_not_waited_for(begun: bytes) -> None:
+    """A server that ends lines with LF, or speaks something else, is refused at once."""
+    conductor = _play(begun)
+    conductor.check_ended()
+    assert conductor.to_loop.startswith(b"HTTP/1.1 502 ")
+
+
 @pytest.mark.parametrize("piece", [1, 3, 65536])
 def test_the_secret_is_removed_in_all_forms(piece: int) -> None:
     """Verbatim, base64 and percent-encoded, in the head and in the body, at every cut."""
@@ -241,6 +257,14 @@ def test_bytes_behind_an_answer_close_the_upstream() -> None:
     conductor.up(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
     assert CloseUpstream(reusable=False) in conductor.commands
     assert b"evil" not in conductor.to_loop
+
+
+@pytest.mark.parametrize("field", [b"Transfer-Encoding: chunked", b"Content-Length: 5"])
+def test_a_body_that_can_not_be_is_nobodys_answer(field: bytes) -> None:
+    """A 204 that says it has a body leaves no connection: what follows would be the next answer."""
+    conductor = _play(b"HTTP/1.1 204 No Content\r\n" + field + b"\r\n\r\n")
+    assert CloseUpstream(reusable=False) in conductor.commands
+    assert conductor.finished is None
 
 
 def test_a_denial_is_in_our_words() -> None:

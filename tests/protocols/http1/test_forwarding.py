@@ -136,6 +136,14 @@ def test_hop_by_hop_fields_end_here() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("offer", [b"TLS/1.2", b"h2c", b"H2C, tls/1.0"])
+def test_an_offer_that_nobody_has_to_take_is_ignored(offer: bytes) -> None:
+    """Clients that offer TLS or HTTP/2 in clear text go on without it (RFC 9110 section 7.8)."""
+    fields = b"Connection: Upgrade\r\nUpgrade: " + offer + b"\r\n"
+    seen = _bearer(b"GET / HTTP/1.1\r\n" + HOST + fields + b"\r\n")
+    assert {name for name, _ in seen.headers} == {b"host", b"accept-encoding", b"authorization"}
+
+
 def test_only_what_can_be_scanned_is_asked_for() -> None:
     """With a credential the answer is asked for without content coding and without ranges."""
     fields = b"Accept-Encoding: gzip\r\nRange: bytes=0-9\r\nIf-Range: x\r\n"
