@@ -8,7 +8,7 @@ paths below /sys/fs/cgroup, which is wrong on hybrid hosts.
 import errno
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pyroute2.netlink.nfnetlink import nfgen_msg
@@ -20,6 +20,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     nft_table_msg,
 )
 
+from agent.kernel import nft_timeouts
 from agent.kernel.netlink import (
     NETLINK_NETFILTER,
     NLM_F_ACK,
@@ -64,6 +65,13 @@ class _Expression(nft_contains_expr.nft_expr):  # type: ignore[misc]
             ("NFTA_SOCKET_KEY", "be32"),
             ("NFTA_SOCKET_DREG", "regs"),
             ("NFTA_SOCKET_LEVEL", "be32"),
+        )
+
+    class nft_objref(nft_regs):  # type: ignore[misc] # noqa: N801
+        nla_map = (
+            ("NFTA_OBJREF_UNSPEC", "none"),
+            ("NFTA_OBJREF_IMM_TYPE", "be32"),
+            ("NFTA_OBJREF_IMM_NAME", "asciiz"),
         )
 
 
@@ -137,18 +145,24 @@ def _not_loopback() -> list[list[Expr]]:
     ]
 
 
-def _rules(wanted: Ruleset) -> Iterable[tuple[str, list[Expr]]]:
+def _rules(wanted: Ruleset, *, timed: bool) -> Iterable[tuple[str, list[Expr]]]:
     port = _value(struct.pack("!H", wanted.proxy_port))
+    tcp = [_expr("meta", key=_META_L4PROTO, dreg=_REG), _equals(b"\x06")]
+    kind, name = nft_timeouts.OBJECT_CT_TIMEOUT, nft_timeouts.TIMES
+    times = [_expr("objref", imm_type=kind, imm_name=name)] if timed else []
     yield (
         REDIRECT_CHAIN,
         [
             *_is_marked(wanted.mark_base),
-            _expr("meta", key=_META_L4PROTO, dreg=_REG),
-            _equals(b"\x06"),
+            *tcp,
+            *times,
             _expr("immediate", dreg=_REG, data=port),
             _expr("redir", reg_proto_min=_REG),
         ],
     )
+    if timed:  # NAT's chain meets first packets only: nobody's other packets pay for these
+        for fence in wanted.fences:
+            yield REDIRECT_CHAIN, [*tcp, *_in_cgroup(fence), *times]
     original = [_expr("ct", key=_CT_DIRECTION, dreg=_REG), _equals(b"\0")]
     for tail in _not_loopback():
         # The proxy's accepted sockets inherit the mark: their replies are not what is fenced.
@@ -191,6 +205,7 @@ def _chain(table: str, name: str, kind: str, priority: int) -> list[object]:
 
 
 Step = tuple[nfgen_msg, int, int, list[object]]
+Making = Callable[[Ruleset, bool], list[Step]]
 
 
 def install(wanted: Ruleset) -> None:
@@ -203,7 +218,7 @@ def install(wanted: Ruleset) -> None:
     """
     if chains(wanted.table) == {REDIRECT_CHAIN, FENCE_CHAIN}:
         try:
-            _batch([*_chain_steps(wanted), *_empty_steps(wanted), *_rule_steps(wanted)])
+            _transact(_exchanging, wanted)
         except OSError:
             replace(wanted)  # a chain of that name is hooked elsewhere
     else:
@@ -212,13 +227,52 @@ def install(wanted: Ruleset) -> None:
 
 def replace(wanted: Ruleset) -> None:
     """Put our table in place of whatever has its name, in one transaction. Raises OSError."""
+    _transact(_replacing, wanted)
+
+
+def _transact(making: "Making", wanted: Ruleset) -> None:
+    """Have the fences in any case: a kernel without `ct timeout` refuses what names one."""
+    try:
+        _batch(making(wanted, True))
+    except OSError:
+        _batch(making(wanted, False))
+
+
+def _exchanging(wanted: Ruleset, timed: bool) -> "list[Step]":  # noqa: FBT001 - Making
+    made = _object_steps(wanted) if timed and not has_times(wanted.table) else []
+    return [
+        *made,
+        *_chain_steps(wanted),
+        *_empty_steps(wanted),
+        *_rule_steps(wanted, timed=timed),
+    ]
+
+
+def _replacing(wanted: Ruleset, timed: bool) -> "list[Step]":  # noqa: FBT001 - Making
     table: list[object] = [("NFTA_TABLE_NAME", wanted.table)]
-    first: list[Step] = [
+    return [
         (nft_table_msg(), _NEWTABLE, _CREATE, list(table)),  # so that the next cannot fail
         (nft_table_msg(), _DELTABLE, 0, list(table)),
         (nft_table_msg(), _NEWTABLE, _CREATE, list(table)),
+        *(_object_steps(wanted) if timed else []),
+        *_chain_steps(wanted),
+        *_rule_steps(wanted, timed=timed),
     ]
-    _batch([*first, *_chain_steps(wanted), *_rule_steps(wanted)])
+
+
+def has_times(table: str) -> bool:
+    """Return whether ended connections leave connection tracking early (see nft_timeouts)."""
+    found = _dump(nft_timeouts.ObjectMessage(), nft_timeouts.GETOBJ, [])
+    return any(
+        (_text(one, 1), _text(one, 2)) == (table, nft_timeouts.TIMES)
+        and int.from_bytes(_attribute(one, nft_timeouts.USE) or b"", "big") > 0
+        for one in found
+    )
+
+
+def _object_steps(wanted: Ruleset) -> "list[Step]":
+    made = nft_timeouts.made(wanted.table)
+    return [(nft_timeouts.ObjectMessage(), nft_timeouts.NEWOBJ, _CREATE, made)]
 
 
 def _chain_steps(wanted: Ruleset) -> list[Step]:
@@ -238,9 +292,9 @@ def _empty_steps(wanted: Ruleset) -> list[Step]:
     ]
 
 
-def _rule_steps(wanted: Ruleset) -> list[Step]:
+def _rule_steps(wanted: Ruleset, *, timed: bool = True) -> list[Step]:
     steps: list[Step] = []
-    for chain, expressions in _rules(wanted):
+    for chain, expressions in _rules(wanted, timed=timed):
         attrs: list[object] = [
             ("NFTA_RULE_TABLE", wanted.table),
             ("NFTA_RULE_CHAIN", chain),

@@ -344,6 +344,7 @@ class Plane:
         ]
         installed = nft.fingerprint(self.config.instance) != ""
         layers.append(Layer("nft table", True, installed, self.config.instance))
+        layers.append(_tracking(timed=nft.has_times(self.config.instance)))
         tags = self.maps.tags is not None
         detail = "task storage" if tags else FALLBACK_DETAIL
         layers.append(Layer("identity tag", True, True, detail))
@@ -370,6 +371,14 @@ class Plane:
 def _write_cfg(config: PlaneConfig, tree: CgroupTree, maps: Maps) -> None:
     """Tell the programs what they are to know of this daemon; before any is attached anew."""
     Guard(config, tree, maps).write_cfg(netns_cookie(), os.stat("/proc/self/ns/pid").st_ino)
+
+
+def _tracking(*, timed: bool) -> Layer:
+    """Return whether ended connections leave connection tracking early: not every kernel can."""
+    detail = "connections of runs stay 2 s in it when they are over"
+    if not timed:
+        detail = "no `ct timeout` in this kernel: ended connections of runs stay up to 120 s"
+    return Layer("short connection tracking", False, timed, detail)
 
 
 def _tracing() -> Layer:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.kernel import nft
+from agent.kernel import nft, nft_timeouts
 from agent.kernel.netlink import HEADER, Message
 
 WANTED = nft.Ruleset("lw", 0x4C700000, 15_001, (nft.Fence(0x1122334455667788, 3),))
@@ -25,7 +25,8 @@ def encoded(step: nft.Step, number: int) -> bytes:
 
 def test_rules_have_mark_port_and_fences() -> None:
     """One redirect by mark to the port; per family a fence of the mark and one of each cgroup."""
-    steps = [encoded(step, number) for number, step in enumerate(nft._rule_steps(WANTED), 2)]
+    plain = nft._rule_steps(WANTED, timed=False)
+    steps = [encoded(step, number) for number, step in enumerate(plain, 2)]
     redirect, *fences = steps
     assert nft._text(redirect[HEADER.size :], 2) == nft.REDIRECT_CHAIN
     assert struct.pack("!H", 15_001) in redirect
@@ -40,14 +41,43 @@ def test_rules_have_mark_port_and_fences() -> None:
     assert [level in frame for frame in fences] == [False, True, False, True]
 
 
+def test_marked_flows_and_those_of_each_cgroup_get_the_times() -> None:
+    """In the chain that meets first packets; the fences are the same as without."""
+    plain, timed = (
+        [encoded(step, 2) for step in nft._rule_steps(WANTED, timed=timed)]
+        for timed in (False, True)
+    )
+    objref = nla(1, struct.pack("!I", 7)) + nla(2, nft_timeouts.TIMES.encode() + b"\0")
+    marked, own, *fences = timed
+    assert fences == plain[1:]
+    for frame in (marked, own):
+        assert nft._text(frame[HEADER.size :], 2) == nft.REDIRECT_CHAIN
+        assert objref in frame
+    assert marked.index(objref) < marked.index(b"redir\0")
+    assert struct.pack("=Q", 0x1122334455667788) in own
+    assert b"redir\0" not in own
+
+
+def test_the_times_are_of_ended_and_of_new_connections_only() -> None:
+    """TCP of both families; established and half-closed ones keep the host's numbers."""
+    [step] = nft._object_steps(WANTED)
+    frame = encoded(step, 2)
+    times = b"".join(nla(kind, struct.pack("!I", s)) for kind, s in ((1, 5), (7, 2), (8, 2)))
+    data = nla(2, b"\x06") + nla(3, times)
+    assert nft._attribute(frame[HEADER.size :], 4) == data
+    assert nft._attribute(frame[HEADER.size :], 3) == struct.pack("!I", 7)
+    assert nft._text(frame[HEADER.size :], 2) == nft_timeouts.TIMES
+
+
 def test_a_frame_has_its_header() -> None:
     """Length, subsystem and type, flags and number, and the inet family."""
-    steps = nft._chain_steps(WANTED) + nft._empty_steps(WANTED) + nft._rule_steps(WANTED)
+    steps = nft._replacing(WANTED, True) + nft._empty_steps(WANTED)
     for number, step in enumerate(steps, 2):
         frame = encoded(step, number)
         size, kind, flags, sequence, _ = HEADER.unpack_from(frame)
         assert (size, kind, sequence) == (len(frame), 10 << 8 | step[1], number)
         assert flags == step[2] | 1
+        assert step[1] in {0, 2, 3, 6, 8, 18}  # of tables, chains, rules, and one object
         assert frame[HEADER.size] == 1
         assert nft._text(frame[HEADER.size :], 1) == "lw"
 
