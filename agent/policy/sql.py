@@ -193,7 +193,10 @@ class Matcher:
             if objection is not None:
                 return objection
         if facts.statement.unbounded and not self.match.unbounded:
-            return "has no WHERE condition that could be false, which needs unbounded: true"
+            said = "has no WHERE condition that could be false"
+            if len(facts.relations) > 1:  # a name alone may be of any of them
+                said += " (name the columns of the table that it changes with that table)"
+            return f"{said}, which needs unbounded: true"
         return None
 
     def fit(self, facts: Facts) -> int:

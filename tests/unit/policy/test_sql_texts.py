@@ -4,7 +4,7 @@ import pytest
 
 from agent.model.ids import OperationId
 from agent.model.operation import Operation
-from agent.model.verdict import Allow
+from agent.model.verdict import Allow, Deny
 from agent.policy.evaluate import evaluate
 from agent.protocols.postgres.sql import classify
 from tests.unit.policy.statements import grant
@@ -309,3 +309,15 @@ def test_a_table_that_gets_a_parent_shows_all_its_columns(text: str) -> None:
     """Where one may not be read, also beside what is about another column."""
     assert not allows(NO_CARD, text)
     assert allows(NO_CARD, "ALTER TABLE customers DROP COLUMN name, ALTER COLUMN id SET DEFAULT 1")
+
+
+def test_a_condition_of_another_table_is_no_bound_and_the_way_is_told() -> None:
+    """A column in a query of its own is that query's, unless it has its table's name."""
+    rules = ["allow: {effects: [read, write]}"]
+    text = "DELETE FROM refunds WHERE EXISTS (SELECT FROM orders WHERE order_id = id)"
+    operation = Operation(OperationId("o"), "postgres", "q", text, (), classify(text).statements)
+    verdict = evaluate(grant(*rules), operation)
+    assert isinstance(verdict, Deny)
+    assert "name the columns of the table that it changes with that table" in verdict.explanation
+    assert allows(rules, text.replace("order_id", "refunds.order_id"))
+    assert allows([rules[0][:-1] + ", unbounded: true}"], text)
