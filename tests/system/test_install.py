@@ -72,8 +72,8 @@ loops:
 CONFIGURE = f"""
 systemctl start loopwarden-collector
 token=$(loopwarden-collector token create --host container)
-loopwarden-collector enroll --collector 127.0.0.1:7444 --token "$token" \\
-    --out /etc/loopwarden/identity
+printf %s "$token" |
+  loopwarden-collector enroll --collector 127.0.0.1:7444 --token - --out /etc/loopwarden/identity
 cat > /etc/loopwarden/loopwarden.toml <<'END'
 [collector]
 address = "127.0.0.1:7443"
