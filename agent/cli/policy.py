@@ -87,11 +87,15 @@ def _rows(problems: tuple[Problem, ...]) -> list[dict[str, object]]:
 
 
 def explain(arguments: argparse.Namespace, config: Daemon) -> int:
-    """Print the verdict and the rules that match; 0 allowed, 1 denied."""
+    """Print the verdict and the rules that match; 0 allowed, 1 denied or no policy."""
     try:
         policy = _load([], arguments.dir, config)
     except PolicyError as error:
-        sys.stderr.write(f"{error}\n")
+        if arguments.json:
+            document = {"verdict": "deny", "explanation": "these files are no policy"}
+            print(json_line(document | {"problems": _rows(error.problems)}))
+        else:
+            sys.stderr.write(f"{error}\n")
         return 1
     return policy_explain.explain(arguments, policy)
 

@@ -104,7 +104,9 @@ def load_authority(state_dir: Path) -> Authority:
         ca = x509.load_pem_x509_certificate(path.read_bytes())
         ca_key = _load_key(state_dir / "ca-key.pem")
         return Authority(ca, ca_key, _load_key(state_dir / "token-key.pem"))
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise AuthorityError(f"{error.filename or path}: {error.strerror or error}") from error
+    except (ValueError, TypeError) as error:
         raise AuthorityError(f"the CA in {state_dir} can't be read: {error}") from error
 
 

@@ -260,3 +260,14 @@ def test_a_time_that_is_none_is_an_error_of_use(text: str) -> None:
         assert isinstance(parse_moment_ms(text, NOW_MS), int)
     except ValueError:
         return
+
+
+def test_a_ca_that_can_not_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file, and what is wrong with it; 3."""
+    (tmp_path / "ca.pem").mkdir()
+    words = ["token", "create", "--host", "h", "--state-dir", str(tmp_path)]
+    assert main(words) == 3
+    said = capsys.readouterr().err
+    assert said == f"loopwarden-collector: {tmp_path / 'ca.pem'}: Is a directory\n"

@@ -62,6 +62,19 @@ def test_explain_of_an_unknown_loop(directory: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["verdict"] == "deny"
 
 
+def test_explain_without_a_policy(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not allowed, with what is wrong; a program gets a document in this case, too."""
+    (directory / "bad.yaml").write_text("loops: {x: {rulez: []}}\n")
+    words = ["policy", "explain", "--dir", str(directory), "--loop", "nightly"]
+    assert loopwarden([*words, "GET", "https://api.example.com/v1/x"]) == 1
+    assert "unknown key of loop 'x' 'rulez'" in capsys.readouterr().err
+    assert loopwarden([*words, "--json", "GET", "https://api.example.com/v1/x"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "deny"
+    [first, *_] = document["problems"]
+    assert (first["line"], first["column"]) == (1, 13)
+
+
 def test_check_for_programs(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One document, on stdout: what is there, or each problem with its place; the same status."""
     assert loopwarden(["policy", "check", "--json", "--dir", str(directory)]) == 0
