@@ -6,10 +6,12 @@ alerts, key updates). The caller bounds memory by what it feeds: nothing is kept
 """
 
 import ssl
+from collections.abc import Iterator
 from contextlib import suppress
 from enum import StrEnum
 
 READ_BYTES = 16 * 1024  # one TLS record: OpenSSL never returns more in one read
+GIVEN_BYTES = 64 * 1024  # to OpenSSL at once: its buffers grow to the largest, and stay so
 
 
 class TlsFault(StrEnum):
@@ -72,6 +74,11 @@ class TlsEngine:
         Raises:
             TlsFailed: the handshake or a record is refused. Plaintext before it is lost.
         """
+        if len(ciphertext) > GIVEN_BYTES:
+            return b"".join([self._feed(part) for part in _parts(ciphertext)])
+        return self._feed(ciphertext)
+
+    def _feed(self, ciphertext: bytes | memoryview) -> bytes:
         self._incoming.write(ciphertext)
         if not self.established:
             self._handshake()
@@ -95,6 +102,11 @@ class TlsEngine:
         Raises:
             TlsFailed: the connection is broken.
         """
+        if len(plaintext) > GIVEN_BYTES:
+            return b"".join([self._write(part) for part in _parts(plaintext)])
+        return self._write(plaintext)
+
+    def _write(self, plaintext: bytes | memoryview) -> bytes:
         if plaintext:
             try:
                 self._connection.write(plaintext)
@@ -168,6 +180,11 @@ class TlsEngine:
         except ssl.SSLError as error:
             raise TlsFailed(TlsFault.PROTOCOL, _words(error)) from None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _parts(data: bytes) -> Iterator[memoryview]:
+    whole = memoryview(data)
+    return (whole[at : at + GIVEN_BYTES] for at in range(0, len(data), GIVEN_BYTES))
 
 
 def _over() -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:

@@ -1,6 +1,7 @@
 """The in-memory TLS engine, both ends."""
 
 import datetime as dt
+import os
 import ssl
 import weakref
 from pathlib import Path
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent.wire.tls import TlsEngine, TlsFailed, TlsFault
+from agent.wire.tls import GIVEN_BYTES, TlsEngine, TlsFailed, TlsFault
 
 NAME = "api.example.com"
 
@@ -176,3 +177,34 @@ def test_what_a_discarded_end_held_is_free(
         assert engine.established is was
         assert engine.peer_certificate() is None
         engine.discard()  # again is no harm
+
+
+@pytest.mark.parametrize("size", [GIVEN_BYTES - 1, GIVEN_BYTES, GIVEN_BYTES + 1, 4 * GIVEN_BYTES])
+def test_much_at_once_is_all_there(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], size: int
+) -> None:
+    """What is over GIVEN_BYTES is given to OpenSSL in parts, and is the same, both ways."""
+    server, client = _pair(contexts)
+    sent = os.urandom(size)
+    assert client.feed(server.write(sent)) == sent
+    assert server.feed(client.write(sent)) == sent
+    ciphertext = server.write(sent) + server.close()
+    assert client.feed(ciphertext) == sent
+    assert client.closed
+
+
+def test_a_connection_keeps_little_of_what_went_through(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    """256 KiB at once, as asyncio reads them, leave less than 300 KiB on both ends together."""
+    pairs = [_pair(contexts) for _ in range(60)]
+    block = bytes(256 << 10)
+    before = _resident_bytes()
+    for server, client in pairs:
+        assert len(client.feed(server.write(block))) == len(block)
+    assert _resident_bytes() - before < len(pairs) * (300 << 10)
+
+
+def _resident_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
