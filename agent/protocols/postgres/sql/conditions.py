@@ -127,7 +127,9 @@ def _never(node: Node, around: Around) -> bool:
                 return all(_never(arm, around) for arm in arms)
             case _:
                 return always_true(arms[0], around)
-    return kind == "A_Expr" and _operator(fields) in {"<>", "<", ">"} and _same_sides(fields)
+    return (
+        kind == "A_Expr" and _operator(fields) in {"<>", "<", ">"} and _same_sides(fields, around)
+    )
 
 
 def _opposed(arms: list[Node]) -> bool:
@@ -182,16 +184,16 @@ def _expression(fields: Node, around: Around) -> bool:
         case "AEXPR_OP":
             return _compares_alike(fields, around)
         case "AEXPR_NOT_DISTINCT":
-            return _same_sides(fields)
+            return _same_sides(fields, around)
         case "AEXPR_OP_ANY":
             items = right.get("A_ArrayExpr", {}).get("elements", [])
-            return _operator(fields) in _REFLEXIVE and _has_left(fields, items)
+            return _operator(fields) in _REFLEXIVE and _has_left(fields, items, around)
         case "AEXPR_IN" | "AEXPR_BETWEEN" | "AEXPR_BETWEEN_SYM":
             items = right.get("List", {}).get("items", [])
             if fields.get("kind") == "AEXPR_IN":
-                return _operator(fields) != "<>" and _has_left(fields, items)
-            left = _bare(fields.get("lexpr"))
-            return bool(items) and all(_bare(item) == left for item in items)
+                return _operator(fields) != "<>" and _has_left(fields, items, around)
+            left = _own(fields.get("lexpr"), around)
+            return bool(items) and all(_own(item, around) == left for item in items)
         case "AEXPR_LIKE" | "AEXPR_ILIKE":
             pattern = _text(right)
             return _operator(fields) in {"~~", "~~*"} and bool(pattern) and not pattern.strip("%")
@@ -206,7 +208,7 @@ def _compares_alike(fields: Node, around: Around) -> bool:
         return "A_Const" in right and "sval" in right["A_Const"] and _text(right) in _ANY_TEXT
     if operator not in _REFLEXIVE:
         return False
-    if _same_sides(fields):
+    if _same_sides(fields, around):
         return True
     sides = (fields.get("lexpr", {}), right)
     return operator == "=" and any(
@@ -216,9 +218,9 @@ def _compares_alike(fields: Node, around: Around) -> bool:
     )
 
 
-def _has_left(fields: Node, items: list[Node]) -> bool:
-    left = _bare(fields.get("lexpr"))
-    return any(_bare(item) == left for item in items)
+def _has_left(fields: Node, items: list[Node], around: Around) -> bool:
+    left = _own(fields.get("lexpr"), around)
+    return any(_own(item, around) == left for item in items)
 
 
 def _text(node: Node) -> str:
@@ -229,8 +231,17 @@ def _operator(fields: Node) -> str:
     return "".join(item.get("String", {}).get("sval", "") for item in fields.get("name", [])[-1:])
 
 
-def _same_sides(fields: Node) -> bool:
-    return _bare(fields.get("lexpr")) == _bare(fields.get("rexpr"))
+def _same_sides(fields: Node, around: Around) -> bool:
+    return _own(fields.get("lexpr"), around) == _own(fields.get("rexpr"), around)
+
+
+def _own(value: Node | None, around: Around) -> object:
+    """The same, and a column of the table that stands alone without the table's name."""
+    named = (value or {}).get("ColumnRef", {}).get("fields", [])
+    parts = strings(named)
+    if len(parts) == len(named) == 2 and parts[0] == around.name and not around.beside:
+        named = named[1:]
+    return _bare(named) if named else _bare(value)
 
 
 def _bare(value: object) -> object:
@@ -276,7 +287,7 @@ def _sub_link(fields: Node, around: Around) -> bool:
         and relation_of(tables[0]["RangeVar"]) == around.table
         and bool(asked)
         and asked[-1:] == strings(given)[-1:]
-        and always_true(query.get("whereClause"), Around(around.table))
+        and always_true(query.get("whereClause"), Around(around.table, around.name))
     )
 
 

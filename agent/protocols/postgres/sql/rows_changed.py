@@ -150,7 +150,9 @@ def _depends_on_rows(facts: Facts, node: Node, *fields: str) -> None:
 
 
 def _around(node: Node, sources: Iterable[Node]) -> Around:
-    return Around(relation_of(node["relation"]), frozenset(names_of(sources)))
+    relation = node["relation"]
+    (name,) = names_of([{"RangeVar": relation}])
+    return Around(relation_of(relation), name, frozenset(names_of(sources)))
 
 
 def update(facts: Facts, node: Node) -> frozenset[str]:

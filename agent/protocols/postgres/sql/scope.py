@@ -12,9 +12,13 @@ _OF_A_ROW = ("ColumnRef", "CurrentOfExpr")
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """Where a condition stands: the table that is changed, and the names of what is beside it."""
+    """Where a condition stands: the table that is changed, and the names of what is beside it.
+
+    name: by which the table's columns are qualified.
+    """
 
     table: Relation
+    name: str
     beside: frozenset[str] = frozenset()
 
 
@@ -43,10 +47,10 @@ def names_of(sources: Iterable[Node]) -> Iterator[str]:
                 stack.append(fields.get("relation", {}))
             elif kind == "RangeFunction":
                 yield from _functions(fields)
-            for key in ("alias", "join_using_alias"):
-                yield (fields.get(key) or {}).get("aliasname", "")
-            if not fields.get("alias"):
-                yield fields.get("relname", "")
+            alias = fields.get("alias") or {}
+            yield alias.get("aliasname") or fields.get("relname", "")
+            if "join_using_alias" in fields:
+                yield fields["join_using_alias"].get("aliasname", "")
 
 
 def _functions(fields: Node) -> Iterator[str]:

@@ -23,6 +23,7 @@ def _unbounded(condition: str) -> bool:
         "NOT (a = 1 AND NOT a = 1)",
         "t.a IN (SELECT a FROM t AS other)",
         "coalesce(a = a, true) AND 'x' = 'x'",
+        "a = t.a AND NOT t.a <> a AND t.b IN (2, b) AND b BETWEEN t.b AND b",
     ],
 )
 def test_what_holds_for_every_row(condition: str) -> None:
@@ -41,6 +42,9 @@ def test_what_holds_for_every_row(condition: str) -> None:
         "a IN (SELECT b FROM t)",
         "a IN (SELECT a FROM t WHERE a > 1)",
         "a <> ALL (SELECT a FROM t)",
+        "a = t.b",
+        "a = u.a",
+        "a = (t.a).a",
         "a ~ '^x'",
         "CASE a WHEN 1 THEN true ELSE false END",
         "(a = 1) = true",
