@@ -18,6 +18,11 @@ from agent.policy.patterns import compile_pattern, is_ambiguous, loose_readings,
 CACHED_VERDICTS_MAX = 1_024  # per grant; the least recently used goes
 CACHED_PATH_CHARACTERS_MAX = 512  # longer paths are decided, not remembered
 EVALUATORS_MAX = 256
+ENCODED_SLASH = "%2F"
+ENCODED = (
+    ". Servers differ on an encoded slash: the rule's paths have to write %2F where it is, "
+    "and to allow the path with / for it too"
+)
 SQL_PROTOCOLS = frozenset({"postgres"})
 __all__ = ["DEFAULT_DENY", "Evaluator", "Explanation", "evaluate", "evaluator_of"]
 
@@ -41,13 +46,22 @@ class _Matcher:
         """Allow: in all readings of the path. Deny: in any, also escaped or without parameters."""
         if self.rule.methods and verb not in self.rule.methods:
             return False
+        allows = self.rule.effect == "allow"
+        if allows and _has_slash(every_reading[0]) and not self._writes_slash(every_reading[0]):
+            return False
         if not self.patterns:
             return True
-        allows = self.rule.effect == "allow"
         quantifier = all if allows else any
         return quantifier(
             any(pattern.fullmatch(reading) for pattern in self.patterns)
             for reading in (every_reading if allows else loose_readings(every_reading))
+        )
+
+    def _writes_slash(self, path: str) -> bool:
+        """Whether a pattern that matches says itself that a slash may be encoded."""
+        return any(
+            ENCODED_SLASH in written and pattern.fullmatch(path)
+            for written, pattern in zip(self.rule.paths, self.patterns, strict=True)
         )
 
 
@@ -115,7 +129,7 @@ class Evaluator:
         for rule in enforced:
             if rule.effect == "allow":
                 return Allow(rule.rule_id)
-        return self._unmatched(shown)
+        return self._unmatched(shown, ENCODED if _has_slash(path) else "")
 
     def _denied(self, rule: Rule, shown: str) -> Deny:
         return Deny(
@@ -125,15 +139,19 @@ class Evaluator:
             "If the loop needs this, ask whoever keeps the policy to change that rule.",
         )
 
-    def _unmatched(self, shown: str) -> Deny:
+    def _unmatched(self, shown: str, hint: str) -> Deny:
         loop, target = self.grant.loop, self.grant.target.name
         return Deny(
             DEFAULT_DENY,
             Reason.POLICY_DENIED,
             f"no rule of loop {loop} allows {shown} at target {target}",
             f"If the loop needs this, ask whoever keeps the policy to add to loop {loop}: "
-            f"{{target: {target}, allow: {{method: …, path: …}}}}",
+            f"{{target: {target}, allow: {{method: …, path: …}}}}{hint}",
         )
+
+
+def _has_slash(path: str) -> bool:
+    return ENCODED_SLASH in path or ENCODED_SLASH.lower() in path
 
 
 def _shown(verb: str, path: str) -> str:

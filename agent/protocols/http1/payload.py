@@ -135,6 +135,8 @@ def _check_scope(head: RequestHead, aws: AwsOptions) -> Refusal | None:
 def _check_meaning(head: RequestHead, *, s3: bool) -> Refusal | None:
     if head.path == b"*":
         return _bad("A signature needs a path.")
+    if b"%2F" in head.path:
+        return _bad("A path that is signed has no encoded slash.")
     if (head.query or b"").count(b"&") >= PARAMETERS_MAX:
         text = f"The query has more than {PARAMETERS_MAX} parameters."
         return Refusal(414, Reason.LIMIT_EXCEEDED, text)

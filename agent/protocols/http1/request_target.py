@@ -4,8 +4,9 @@ The path that policy sees is byte for byte the path that is forwarded. Only two 
 rewritten, both defined as equivalent by RFC 3986 section 6.2.2: percent-encoded unreserved
 characters are decoded, and hex digits are written in upper case. What servers are known to read
 in different ways is refused: empty segments (nginx merges them), dot segments also encoded and
-with parameters ("..;" is ".." to Tomcat), encoded slashes, backslashes and controls, once or
-twice encoded, and encodings that are not UTF-8.
+with parameters ("..;" is ".." to Tomcat), encoded backslashes and controls, and slashes encoded
+twice, and encodings that are not UTF-8. An encoded slash stays what it is (npm, GitLab), unless
+it would make one of these when it is decoded: policy allows it only where a rule writes it.
 """
 
 import re
@@ -18,8 +19,9 @@ _PATH = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]++|%[0-9A-Fa-f]{2})*+")
 _QUERY = re.compile(rb"(?:[\x21\x22\x24\x26-\x7e]++|%[0-9A-Fa-f]{2})*+")  # no "#", "%" in triplets
 _TRIPLET = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_HIDDEN = re.compile(  # control bytes, DEL, "/", "\", and the same or "." or "%" encoded twice
-    rb"%(?:[01][0-9A-F]|7F|2F|5C|25(?:[01][0-9A-Fa-f]|7[Ff]|2[EeFf5]|5[Cc]))"
+_SLASH = b"%2F"
+_HIDDEN = re.compile(  # control bytes, DEL, "\", and the same or "/", "." or "%" encoded twice
+    rb"%(?:[01][0-9A-F]|7F|5C|25(?:[01][0-9A-Fa-f]|7[Ff]|2[EeFf5]|5[Cc]))"
 )
 _DOTS = re.compile(rb"/\.{1,2}(?:;|%3B|/|\Z)")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)(/[^?]*)?(?:\?(.*))?", re.DOTALL)
@@ -62,8 +64,11 @@ def canonical_path(path: bytes) -> bytes | Malformed:
         return bad("the path has a byte or a percent sign that must be encoded")
     path = _TRIPLET.sub(_canonical_triplet, path)
     if _HIDDEN.search(path):
-        return bad("the path has an encoded slash, backslash or control byte")
-    if _DOTS.search(path):
+        return bad("the path has an encoded backslash or control byte, or a slash encoded twice")
+    decoded = path.replace(_SLASH, b"/")
+    if b"//" in decoded:
+        return bad("the path has an empty segment beside an encoded slash")
+    if _DOTS.search(decoded):
         return bad("the path has a dot segment")
     try:
         unquote_to_bytes(path).decode("utf-8", "strict")

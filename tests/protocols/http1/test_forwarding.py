@@ -50,6 +50,15 @@ def test_bearer() -> None:
     assert seen.header(b"authorization") == [b"Bearer " + CANARY]
 
 
+def test_an_encoded_slash_is_judged_and_forwarded_as_it_is() -> None:
+    """What the policy sees has it too: readings of it are the policy's to allow."""
+    world, server = _world(Bearer(Secret(CANARY)), Shape.BEARER)
+    conductor = Conductor(SPEC, world)
+    conductor.down(b"GET /npm/@a%2fb HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert [one.resource for one in conductor.judged] == ["/npm/@a%2Fb"]
+    assert server.requests[0].target == b"/npm/@a%2Fb"
+
+
 def test_basic() -> None:
     """User and password go into Authorization as RFC 7617 says."""
     world, server = _world(Basic("user", Secret(CANARY)), Shape.BASIC)

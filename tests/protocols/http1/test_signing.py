@@ -173,6 +173,7 @@ REFUSED = [
     (put(b"", b"x-amz-target: A.B\r\n" * 2), 400, b"one thing"),
     (put(b"", b"", b"/?Action=A&a%63tion=B"), 400, b"more than one Action"),
     (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 400, b"needs a path"),
+    (put(b"", b"", b"/a%2fb"), 400, b"no encoded slash"),
 ]  # fmt: skip
 
 

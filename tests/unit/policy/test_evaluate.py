@@ -134,6 +134,35 @@ def test_allow_needs_every_reading(path: str) -> None:
     assert isinstance(_ask(_grant("allow: {path: /a/*}"), "GET", path), Deny)
 
 
+@pytest.mark.parametrize(
+    ("rules", "path"),
+    [
+        (["allow: {path: /npm/**}"], "/npm/@a%2Fb"),
+        (["allow: {method: GET}"], "/npm/@a%2Fb"),
+        (["allow: {path: /npm/@*%2F*}"], "/npm/@a%2Fb"),
+        (["allow: {path: [/npm/**, /npm/@*%2F*]}"], "/npm/@a%2fb"),
+        (["allow: {path: [/npm/**, /npm/@*%2F*]}"], "/npm/a%2Fb"),
+        (["allow: {path: [/npm/**, /npm/@*%2F*]}"], "/npm/@a%2Fb/c%2Fd"),
+        (["allow: {path: [/npm/*/*, /npm/@*%2F*]}"], "/npm/@a%2Fb%2Fc"),
+        (["allow: {path: /npm/**}", "allow: {path: /npm/@*%2F*}"], "/npm/@a%2Fb"),
+        (["allow: {path: [/npm/**, /npm/@*%2F*]}", "deny: {path: /npm/@a/**}"], "/npm/@a%2Fb"),
+    ],
+)
+def test_an_encoded_slash_has_to_be_written_in_a_rule(rules: list[str], path: str) -> None:
+    """One rule has to write %2F in a pattern that matches, and to allow every reading."""
+    verdict = _ask(_grant(*rules), "GET", path)
+    assert isinstance(verdict, Deny)
+    if verdict.rule == DEFAULT_DENY:
+        assert "write %2F" in verdict.next_step
+
+
+@pytest.mark.parametrize("path", ["/npm/@a%2Fb", "/npm/@a/b", "/npm/@a/b/-/b-1.tgz", "/npm/c"])
+def test_a_rule_that_writes_an_encoded_slash_allows_it(path: str) -> None:
+    """A registry of npm asks for scoped packages so."""
+    grant = _grant("allow: {method: GET, path: [/npm/**, /npm/@*%2F*]}")
+    assert isinstance(_ask(grant, "GET", path), Allow)
+
+
 def test_an_ambiguous_path_is_denied_whatever_the_rules() -> None:
     """Dot segments behind an encoded slash have no one meaning."""
     verdict = _ask(_grant("allow: {path: /**}"), "GET", "/a%2F..%2Fb")
