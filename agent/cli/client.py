@@ -24,6 +24,7 @@ from agent.model.reason import Reason
 
 Kind = TypeVar("Kind", bound=Reply)
 ANSWER_S = 150  # for each reply; `doctor` has to wait longest, for its probes
+_PEER = struct.Struct("@iII")  # struct ucred
 _SILENT = f"the daemon does not answer within {ANSWER_S} s: see `journalctl -u loopwarden`"
 
 
@@ -81,6 +82,13 @@ class Client:
     def fileno(self) -> int:
         """Return the descriptor, for a child to close."""
         return self._sock.fileno()
+
+    @property
+    def broker_pid(self) -> int:
+        """Who listens there (SO_PEERCRED, unix(7)); 0 when it is in a PID namespace not ours."""
+        raw = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        pid: int = _PEER.unpack(raw)[0]
+        return pid
 
     def ask(self, request: Request, expect: type[Kind], fds: Sequence[int] = ()) -> Kind:
         """Return the reply.

@@ -2,7 +2,9 @@
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,6 +27,9 @@ from agent.cli.collector_text import clean
 from agent.cli.output import form, print_json, when
 from agent.ipc.messages import Layer
 from agent.model.ids import RunId
+
+if TYPE_CHECKING:
+    from agent.cli.role_use import RoleUse
 
 WARN_BEFORE_DAYS = 30
 DAY_MS = 86_400_000
@@ -55,10 +60,13 @@ def loops(arguments: argparse.Namespace, socket_path: Path) -> int:
 
 def status(arguments: argparse.Namespace, socket_path: Path) -> int:
     """Print the daemon's state."""
+    from agent.cli.role_use import role_uses  # noqa: PLC0415 - `run` begins without psutil
+
     with Client(socket_path) as client:
         view = client.ask(GetStatus(), StatusView)
+        uses = role_uses(client.broker_pid)
     if arguments.json:
-        print_json(form(view))
+        print_json(form(view) | {"roles": uses})
         return 0
     accepting = "accepts runs" if view.accepting else f"REFUSES RUNS: {view.accepting_detail}"
     print(f"loopwarden {view.version}, instance {view.instance}: {accepting}")
@@ -80,6 +88,7 @@ def status(arguments: argparse.Namespace, socket_path: Path) -> int:
               f"{state.spool_bytes >> 20} of {state.spool_bytes_max >> 20} MiB")  # fmt: skip
         if state.collector and not state.connected and state.detail:
             print(f"          {clean(state.detail)}")
+    print("\n".join(use_lines(uses)) or "roles     can't be seen from here")
     print(f"host CA   until {when(view.ca_not_after_ms)}, replaced before by itself")
     for line in warnings(view, round(time.time() * 1000)):
         print(f"WARNING   {line}")
@@ -107,6 +116,15 @@ def doctor(arguments: argparse.Namespace, socket_path: Path) -> int:
         print(f"{len(broken)} claimed layers are ABSENT" if broken else "all claimed layers hold")
         _print_credentials(probed)
     return 1 if broken or failing else 0
+
+
+def use_lines(uses: Sequence["RoleUse"]) -> list[str]:
+    """Return a line for each role: what it uses."""
+    return [
+        f"{'' if number else 'roles':9} {use.name:9} pid {use.pid:<8} "
+        f"{use.memory_bytes / (1 << 20):4.0f} MiB  {use.cpu_s:8.1f} s of CPU time"
+        for number, use in enumerate(uses)
+    ]
 
 
 def warnings(view: StatusView, now_ms: int) -> list[str]:

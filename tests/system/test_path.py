@@ -262,3 +262,11 @@ def test_an_unknown_loop_is_refused_with_a_reason(whole: Stage) -> None:
     done = whole.host.run("no-such-loop", ["/bin/true"])
     assert done.returncode == 125
     assert "no-such-loop" in done.stderr
+
+
+def test_status_has_what_each_role_uses(whole: Stage) -> None:
+    """The whole daemon's roles, each by its name, with resident memory, for people and programs."""
+    roles = json.loads(whole.host.cli("status", "--json").stdout)["roles"]
+    assert [role["name"] for role in roles] == ["broker", "kernel", "proxy@0", "reporter"]
+    assert all(role["memory_bytes"] > 8 << 20 for role in roles)
+    assert "roles     broker    pid " in whole.host.cli("status").stdout
