@@ -70,8 +70,13 @@ def call(worker: Harness, authority: Authority, request: bytes) -> Answer:
 
 def read_head(sock: socket.socket) -> bytes:
     """Return what came up to the end of a head, byte by byte."""
+    return read_until(sock, b"\r\n\r\n")
+
+
+def read_until(sock: socket.socket, end: bytes) -> bytes:
+    """Return what came up to these bytes, byte by byte."""
     data = b""
-    while not data.endswith(b"\r\n\r\n"):
+    while not data.endswith(end):
         piece = sock.recv(1)
         if not piece:
             break

@@ -24,8 +24,18 @@ from agent.model.verdict import Mode
 from tests.servers.certificates import Authority
 from tests.servers.netns import Namespace
 from tests.servers.nginx import Api
-from tests.servers.scripted import answering, scripted_server
-from tests.unit.proxy.calls import call, get, is_reset, parse, read_all, read_head, secure
+from tests.servers.scripted import Conversation, answering, scripted_server
+from tests.unit.proxy.calls import (
+    HOST,
+    call,
+    get,
+    is_reset,
+    parse,
+    read_all,
+    read_head,
+    read_until,
+    secure,
+)
 from tests.unit.proxy.harness import UNATTRIBUTED_MARK, World, harness, target
 
 ONLY_V1 = (Rule(RuleId("nightly/0"), "allow", Mode.ENFORCE, frozenset({"GET"}), ("/v1/**",)),)
@@ -110,6 +120,45 @@ def test_a_denied_upload_is_read_until_its_sender_can_read_why(
                 answer = parse(read_all(sock))
             assert answer.status == 403
             assert answer.body.endswith(b"}")
+
+
+def test_answers_that_end_with_their_connection_follow_each_other(
+    authority: Authority, near: Namespace, tmp_path: Path
+) -> None:
+    """On one connection of a loop: each is complete, and the next request gets a new upstream."""
+
+    def script(conversation: Conversation) -> None:
+        conversation.read_until(b"\r\n\r\n")
+        conversation.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        conversation.sock.unwrap()  # type: ignore[attr-defined]  # it is under TLS
+
+    with scripted_server(script, authority.identity(HOST)) as server:
+        world = World(authority, [target(dial_port=server.port, ca_pem=authority.pem)])
+        with harness(world, near, tmp_path) as worker, secure(worker, authority) as sock:
+            for _ in range(3):
+                sock.sendall(get("/", close=False))
+                assert b"Transfer-Encoding: chunked" in read_head(sock)
+                assert read_until(sock, b"0\r\n\r\n") == b"5\r\nhello\r\n0\r\n\r\n"
+            assert len(server.conversations) == 3
+
+
+def test_an_answer_is_there_for_who_reads_it_behind_the_body(
+    authority: Authority, near: Namespace, tmp_path: Path
+) -> None:
+    """An upstream that answers at once: a client that sends its whole body first gets it."""
+    size = 16 << 20
+
+    def script(conversation: Conversation) -> None:
+        conversation.read_until(b"\r\n\r\n")
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+        conversation.count_until_end(size)
+
+    with scripted_server(script, authority.identity(HOST)) as server:
+        world = World(authority, [target(dial_port=server.port, ca_pem=authority.pem)])
+        with harness(world, near, tmp_path) as worker, secure(worker, authority) as sock:
+            head = f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n"
+            sock.sendall(head.encode() + bytes(size))
+            assert parse(read_all(sock)).body == b"early"
 
 
 def test_an_expired_grant_denies(
