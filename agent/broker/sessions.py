@@ -1,6 +1,7 @@
 """Live sessions: which worker may speak for which flow. Only kernel can add one."""
 
 import asyncio
+import collections
 from dataclasses import dataclass
 
 from agent.model.flow import Attribution
@@ -8,6 +9,7 @@ from agent.model.grant import Grant
 from agent.model.ids import RunId, SessionId
 
 SESSIONS_MAX = 65_536  # past it a flow is not announced, so its worker is refused
+OPEN_A_RUN_MAX = 4_096  # one past it is refused; the reporter follows eight times as much in all
 WAITING_MAX = 1_024
 ANNOUNCED_WITHIN_S = 2.0  # kernel announced it before it answered the worker; pairs can reorder
 
@@ -28,6 +30,7 @@ class Sessions:
     def __init__(self) -> None:
         self._sessions: dict[SessionId, Session] = {}
         self._waiting: dict[SessionId, asyncio.Future[None]] = {}
+        self._open_of: collections.Counter[RunId] = collections.Counter()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -59,20 +62,37 @@ class Sessions:
                 self._waiting.pop(session_id, None)
         return self.find(worker, session_id)
 
+    def open(self, session: Session) -> bool:
+        """Let its worker open it; False: the run has OPEN_A_RUN_MAX already."""
+        run_id = session.attribution.run_id
+        if self._open_of[run_id] >= OPEN_A_RUN_MAX:
+            return False
+        session.opened = True
+        self._open_of[run_id] += 1
+        return True
+
     def ended(self, worker: str, session_id: SessionId) -> None:
         """The worker closed its session."""
         if self.find(worker, session_id) is not None:
-            del self._sessions[session_id]
+            self._forget(session_id)
+
+    def _forget(self, session_id: SessionId) -> None:
+        session = self._sessions.pop(session_id)
+        if session.opened:
+            run_id = session.attribution.run_id
+            self._open_of[run_id] -= 1
+            if not self._open_of[run_id]:
+                del self._open_of[run_id]
 
     def worker_gone(self, worker: str) -> None:
         """All sessions of a dead worker ended with it."""
         for session_id in [key for key, value in self._sessions.items() if value.worker == worker]:
-            del self._sessions[session_id]
+            self._forget(session_id)
 
     def run_gone(self, run_id: RunId) -> None:
         """The run's sessions were cut."""
         for session_id, _ in self.of_run(run_id):
-            del self._sessions[session_id]
+            self._forget(session_id)
 
     def of_run(self, run_id: RunId) -> list[tuple[SessionId, Session]]:
         """Return the sessions of a run."""

@@ -11,7 +11,7 @@ from agent.broker import grants, openings, stops
 from agent.broker.api import Parts
 from agent.broker.ca import LeafRefused
 from agent.broker.leases import LeaseFailed
-from agent.broker.sessions import Session
+from agent.broker.sessions import OPEN_A_RUN_MAX, Session
 from agent.ipc.endpoint import Received
 from agent.ipc.messages import (
     AskStopped,
@@ -78,7 +78,9 @@ async def authorize(parts: Parts, worker: str, session_id: SessionId) -> Message
         return Failed(Reason.UNATTRIBUTED, "this connection is not known")
     if session.opened:
         return Failed(Reason.INTERNAL, "this session was opened before")
-    session.opened = True
+    if not parts.sessions.open(session):
+        parts.sessions.ended(worker, session_id)
+        return Failed(Reason.OVERLOADED, f"the run has {OPEN_A_RUN_MAX} connections open")
     return await openings.opened(parts, worker, session, _grant(parts, session))
 
 

@@ -1,13 +1,14 @@
 """From an accepted socket to a session that is served: whose is it, and what for?"""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from agent.ipc.endpoint import PeerGone, RequestFailed
-from agent.ipc.messages import Attribute, Attributed, Authorize, Authorized
+from agent.ipc.messages import Attribute, Attributed, Authorize, Authorized, SessionEnded
 from agent.model.audit import SessionClosed, SessionRefused
 from agent.model.flow import Attribution, Endpoint, Unattributed
 from agent.model.grant import Grant
@@ -17,6 +18,8 @@ from agent.proxy.accept import original_destination, reset
 from agent.proxy.greeting import Greeting
 from agent.proxy.services import Services
 from agent.proxy.session import Session, State
+from agent.proxy.sessions import Arriving
+from agent.proxy.turns import Crowded, Turns
 from agent.runtime.clock import fresh_ulid, monotonic_ns
 
 ATTRIBUTE_TIMEOUT_S = 5.0
@@ -32,6 +35,7 @@ class Refused(Exception):
     def __init__(self, reason: Reason, detail: str, session_id: SessionId | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
+        self.announced = session_id is not None  # the broker knows of it
         self.flow = Unattributed(session_id or SessionId(fresh_ulid()), detail)
 
 
@@ -60,6 +64,7 @@ class Arrivals:
 
     services: Services
     grants: SharedGrants = field(default_factory=SharedGrants)
+    turns: Turns = field(default_factory=Turns)
 
     async def serve(self, sock: socket.socket) -> None:
         """Find out whose the connection is, and hand it to a greeting or reset it."""
@@ -68,6 +73,8 @@ class Arrivals:
             session = await self._authorize(attribution)
         except Refused as refusal:
             self.services.recorder.record(SessionRefused(refusal.flow, refusal.reason))
+            if refusal.announced:
+                self._forget(refusal.flow.session_id)
             reset(sock)
             return
         except ClosedAtOnce as error:
@@ -103,7 +110,7 @@ class Arrivals:
         if not self.services.sessions.has_room(attribution.run_id):
             raise Refused(Reason.OVERLOADED, "the run has too many connections", session_id)
         with self.services.sessions.arriving(attribution.run_id) as arriving:
-            answer = await self._ask(session_id)
+            answer = await self._ask_in_turn(attribution, arriving)
         grant = answer.grant
         session = Session(attribution, answer.loop, None, monotonic_ns())
         if arriving.cut is not None:
@@ -118,6 +125,16 @@ class Arrivals:
         session.become(State.AUTHORIZED)
         return session, answer
 
+    async def _ask_in_turn(self, attribution: Attribution, arriving: Arriving) -> Authorized:
+        session_id = attribution.session_id
+        try:
+            async with self.turns.turn(attribution.run_id):
+                if arriving.cut is not None:  # before the broker opened it
+                    raise Refused(arriving.cut, "cut as it connected", session_id)
+                return await self._ask(session_id)
+        except Crowded as error:
+            raise Refused(Reason.OVERLOADED, str(error), session_id) from error
+
     async def _ask(self, session_id: SessionId) -> Authorized:
         try:
             return await self.services.peers.require_broker().request(
@@ -129,6 +146,13 @@ class Arrivals:
             # it may have opened the session before it fell silent
             self.services.recorder.record(SessionClosed(session_id, Reason.INTERNAL, 0, 0, 0, 0))
             raise Refused(Reason.INTERNAL, "the broker does not answer", session_id) from error
+
+    def _forget(self, session_id: SessionId) -> None:
+        """Have the broker forget what kernel announced to it and nobody serves."""
+        broker = self.services.peers.broker
+        if broker is not None:
+            with contextlib.suppress(PeerGone):  # it has forgotten all of them
+                broker.notify(SessionEnded(session_id))
 
     async def _begin(self, sock: socket.socket, session: Session, answer: Authorized) -> None:
         """Serve a session, which the broker has recorded and which is closed exactly once."""

@@ -179,6 +179,33 @@ def test_sessions_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     run_async(main())
 
 
+def test_a_run_has_so_many_sessions_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit (lowered) one is opened, one past it is refused; another run has its own."""
+    monkeypatch.setattr(sessions, "OPEN_A_RUN_MAX", 2)
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            run_id, other = await _run(made), await _run(made)
+            address = made.synthetic["open.example.com"][0]
+            known = [made.session(run_id, address, 80) for _ in range(2)]
+            for session in known:
+                await _authorize(made, session)
+            refused = await made.worker.ask(m.Authorize(made.session(run_id, address, 80)))
+            assert isinstance(refused, m.Failed)
+            assert refused.reason is Reason.OVERLOADED
+            await _authorize(made, made.session(other, address, 80))
+            assert made.worker.endpoint is not None
+            made.worker.endpoint.notify(m.SessionEnded(known[0]))
+            await _authorize(made, made.session(run_id, address, 80))
+            assert len(made.reporter.of(SessionOpened)) == 4
+            assert len(made.broker.parts.sessions) == 3  # the refused one is not known any more
+            made.broker.parts.sessions.worker_gone("proxy@0")
+            for _ in range(2):
+                await _authorize(made, made.session(run_id, address, 80))
+
+    run_async(main())
+
+
 def test_leaves_are_signed_for_tls_names_of_the_policy_only(tmp_path: Path) -> None:
     """The chain verifies for the name; a clear-text target or a foreign name gets nothing."""
     key = ec.generate_private_key(ec.SECP256R1())

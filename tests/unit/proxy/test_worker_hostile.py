@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.ipc.endpoint import Received
-from agent.ipc.messages import Authorize, CutRun, SessionEnded
+from agent.ipc.messages import Attribute, Authorize, CutRun, Message, SessionEnded
 from agent.model.audit import (
     OperationFinished,
     OperationIntended,
@@ -19,8 +19,11 @@ from agent.model.audit import (
     SessionClosed,
     SessionRefused,
 )
+from agent.model.ids import RunId
 from agent.model.reason import Reason
 from agent.proxy.greeting import GREETING_TIMEOUT_S
+from agent.proxy.turns import ASKING_A_RUN_MAX
+from agent.runtime.clock import fresh_ulid
 from agent.wire.clienthello import PEEK_BYTES_MAX
 from tests.servers.certificates import Authority
 from tests.servers.netns import Namespace
@@ -211,6 +214,58 @@ def test_a_cut_that_comes_with_the_grant_is_not_missed(
         assert (closed.reason, closed.operations) == (Reason.RUN_ENDED, 0)
         assert worker.of(SessionRefused) == []
         worker.wait(lambda: any(isinstance(one, SessionEnded) for one in worker.messages))
+    finally:
+        worker.stop()
+
+
+def test_a_flood_of_one_run_waits_in_the_worker(
+    authority: Authority, near: Namespace, tmp_path: Path
+) -> None:
+    """The broker is asked about ASKING_A_RUN_MAX of it; one past it waits, another run's does not.
+
+    What still waits when its run is cut is refused, and the broker forgets it.
+    """
+
+    class Busy(Harness):
+        held: list[Received]
+
+        def _from_proxy_to_broker(self, received: Received) -> None:
+            match received.message:
+                case Authorize(session_id) if self.sessions[session_id].run_id == self.run_id:
+                    self.held.append(received)
+                    self._note(received.message)
+                case _:
+                    super()._from_proxy_to_broker(received)
+
+        def go_on(self) -> None:
+            """Cut the run, then answer what was asked about it."""
+            assert self.broker is not None
+            self.broker.notify(CutRun(self.run_id, Reason.RUN_ENDED))
+            for each in self.held:
+                super()._from_proxy_to_broker(each)
+
+        def count(self, kind: type[Message]) -> int:
+            """Return how many messages of a kind came."""
+            return sum(isinstance(each, kind) for each in self.messages)
+
+    worker = Busy(World(authority, [target(shape=None)]), near, tmp_path)
+    worker.held, worker.world.runs[2] = [], RunId(fresh_ulid())
+    many = ASKING_A_RUN_MAX + 1
+    try:
+        worker.start()
+        with contextlib.ExitStack() as stack:
+            for _ in range(many):
+                stack.enter_context(worker.connect("198.18.0.1", 443, 1))
+            worker.wait(lambda: worker.count(Attribute) == many)
+            stack.enter_context(worker.connect("198.18.0.1", 443, 2))
+            worker.wait(lambda: worker.count(Authorize) == many)  # with the other run's
+            assert len(worker.held) == ASKING_A_RUN_MAX
+            worker.call(worker.go_on)
+            [refused] = worker.wait_for(SessionRefused)
+            assert refused.reason is Reason.RUN_ENDED
+            session_id = refused.flow.session_id
+            worker.wait(lambda: SessionEnded(session_id) in worker.messages)
+            assert len(worker.wait_for(SessionClosed, ASKING_A_RUN_MAX)) == ASKING_A_RUN_MAX
     finally:
         worker.stop()
 
