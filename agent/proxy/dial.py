@@ -43,6 +43,7 @@ class Dialling:
         if not self.secured.done():
             fault = channel.fault if isinstance(channel, SecureChannel) else None
             self.secured.set_exception(_unreachable(fault))
+            self.secured.exception()  # who waits hears of it; that nobody does is no error
 
     def lost(self, channel: Channel) -> None:
         """`ended` came before."""
