@@ -197,32 +197,37 @@ class Greeting(asyncio.Protocol):
             reason = self._answer.reason or Reason.DESTINATION_UNLISTED
             unlisted = reason is Reason.DESTINATION_UNLISTED
             self._refuse(alert(UNRECOGNIZED_NAME if unlisted else ACCESS_DENIED), reason)
-        elif not names_target(hello, grant.target.host):
+            return
+        spec, host = SPECS.get(grant.target.protocol), grant.target.host
+        fits = names_target(hello, host)
+        if not fits and (spec is None or not spec.answers_strays):
             self._refuse(alert(UNRECOGNIZED_NAME), Reason.DESTINATION_MISMATCH)
-        elif not speaks(SPECS.get(grant.target.protocol), hello.alpn):
+        elif not speaks(spec, hello.alpn):
             self._refuse(alert(NO_APPLICATION_PROTOCOL), Reason.PROTOCOL_UNKNOWN)
         else:
             self._pause()
-            self._task = self._event_loop.create_task(self._intercept(grant))
+            asked = host if fits else hello.server_name or ""
+            self._task = self._event_loop.create_task(self._intercept(grant, asked))
 
-    async def _intercept(self, grant: Grant) -> None:
+    async def _intercept(self, grant: Grant, asked: str) -> None:
         name, alpn = grant.target.host, SPECS[grant.target.protocol].alpn
+        leaves, strict = self._services.leaves, asked == grant.target.host
         try:
-            context = self._services.leaves.ready(name, alpn)
+            context = leaves.ready(name, alpn, strict=strict)
             if context is None:
-                context = await self._services.leaves.mint(name, alpn, self.session.run_id)
+                context = await leaves.mint(name, alpn, self.session.run_id, strict=strict)
         except NoLeaf:
             self._refuse(alert(INTERNAL_ERROR), Reason.TLS_FAILED)
             return
         channel = SecureChannel(
-            Side.DOWNSTREAM, self, TlsEngine(context), lambda: self._secured(grant)
+            Side.DOWNSTREAM, self, TlsEngine(context), lambda: self._secured(grant, asked)
         )
         self._hand_over(channel)
         channel.data_received(self._first)
 
-    def _secured(self, grant: Grant) -> None:
+    def _secured(self, grant: Grant, asked: str) -> None:
         if self._channel is not None:
-            self._drive(grant, self._channel, grant.target.host, b"")
+            self._drive(grant, self._channel, asked, b"")
 
     def _pause(self) -> None:
         """Read no more until there is a channel: what comes meanwhile stays in the kernel."""

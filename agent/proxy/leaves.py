@@ -24,7 +24,7 @@ SIGN_TIMEOUT_S = 5.0
 MINTED_A_MINUTE_MAX = 60  # new names for one run in a minute; one past it gets no certificate
 RUNS_COUNTED_MAX = 4_096
 MINUTE_NS = 60_000_000_000
-Wanted = tuple[str, tuple[str, ...]]  # the name, and the protocols in our order
+Wanted = tuple[str, tuple[str, ...], bool]  # the name, protocols in our order, and `strict`
 
 
 def load_chain(context: ssl.SSLContext, pem: bytes) -> None:
@@ -74,21 +74,29 @@ class Leaves:
         self._minting: dict[Wanted, asyncio.Task[ssl.SSLContext]] = {}
         self._minted: OrderedDict[RunId, tuple[int, int]] = OrderedDict()
 
-    def ready(self, name: str, alpn: tuple[str, ...]) -> ssl.SSLContext | None:
-        """Return the context of a name when there is a fresh one."""
-        entry = self._contexts.get((name, alpn))
+    def ready(
+        self, name: str, alpn: tuple[str, ...], *, strict: bool = True
+    ) -> ssl.SSLContext | None:
+        """Return the context of a name when there is a fresh one.
+
+        strict: whether it refuses a handshake that asks for another name. Where it does not, the
+        relay answers, under the certificate of this name, that it is another.
+        """
+        entry = self._contexts.get((name, alpn, strict))
         if entry is None or entry[1] - unix_ms() < RENEW_BEFORE_MS:
             return None
-        self._contexts.move_to_end((name, alpn))
+        self._contexts.move_to_end((name, alpn, strict))
         return entry[0]
 
-    async def mint(self, name: str, alpn: tuple[str, ...], run_id: RunId) -> ssl.SSLContext:
+    async def mint(
+        self, name: str, alpn: tuple[str, ...], run_id: RunId, *, strict: bool = True
+    ) -> ssl.SSLContext:
         """Have a leaf signed, once for all who ask meanwhile.
 
         Raises:
             NoLeaf: the broker refuses or is away, or the run asked for too many names.
         """
-        wanted = (name, alpn)
+        wanted = (name, alpn, strict)
         task = self._minting.get(wanted)
         if task is None:
             self._count(run_id)
@@ -98,12 +106,14 @@ class Leaves:
         return await asyncio.shield(task)
 
     async def _mint(self, wanted: Wanted) -> ssl.SSLContext:
-        name, alpn = wanted
+        name, alpn, strict = wanted
         try:
             signed = await self._peers.require_broker().request(
                 SignLeaf(name, self._public_der), LeafSigned, timeout_s=SIGN_TIMEOUT_S
             )
-            context = self._context(signed.chain_pem, name, alpn)
+            context = self._context(signed.chain_pem, alpn)
+            if strict:
+                context.sni_callback = _names(name)
         except RequestFailed as error:
             raise NoLeaf(f"the broker signs no certificate: {error}") from error
         except (PeerGone, TimeoutError) as error:
@@ -116,13 +126,12 @@ class Leaves:
             self._contexts.popitem(last=False)
         return context
 
-    def _context(self, chain_pem: bytes, name: str, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    def _context(self, chain_pem: bytes, alpn: tuple[str, ...]) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
         context.num_tickets = 0  # no session outlives its connection
         context.set_alpn_protocols(alpn)
-        context.sni_callback = _names(name)
         load_chain(context, self._key_pem + chain_pem)
         return context
 

@@ -71,4 +71,5 @@ class ProtocolSpec:
     alpn_required: bool = False
     in_band_tls: bool = False  # first bytes that are no ClientHello go to the relay as they are
     classify: Callable[[str], Classified] | None = None  # pure, may crash: run in a child process
+    answers_strays: bool = False  # a TLS name that is not the target's, or none, goes to the relay
     kinship: Kinship | None = None  # None: each text is classified for itself

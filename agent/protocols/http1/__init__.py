@@ -17,4 +17,5 @@ SPEC = ProtocolSpec(
     ),
     relay=HttpRelay,
     alpn=("http/1.1", "http/1.0"),  # `curl -0` asks for the second alone
+    answers_strays=True,  # 421
 )

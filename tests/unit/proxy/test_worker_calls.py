@@ -208,18 +208,32 @@ def test_an_unlisted_address_under_tls_gets_an_alert(
 
 
 @pytest.mark.parametrize("name", ["other.example.com", None])
-def test_a_tls_name_that_is_not_the_targets_gets_an_alert(
+def test_a_tls_name_that_is_not_the_targets_is_answered_421(
     authority: Authority, near: Namespace, api: Api, tmp_path: Path, name: str | None
 ) -> None:
-    """Another SNI, or none, on the target's address: alert, recorded as a mismatch."""
+    """Another SNI, or none, on the target's address: 421 with what to do, though the Host fits.
+
+    The certificate is the target's, whatever name was asked for. Nothing goes upstream, and a
+    connection that names the target is served beside it.
+    """
     with harness(World(authority, [secure_target(api, authority)]), near, tmp_path) as worker:
-        sock = worker.connect()
         context = ssl.create_default_context(cadata=authority.pem)
         context.check_hostname = False
-        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
-            context.wrap_socket(sock, server_hostname=name)
-        sock.close()
-        assert worker.wait_for(SessionClosed)[0].reason is Reason.DESTINATION_MISMATCH
+        before = api.requests()
+        for _ in range(2):  # the second finds the certificate there
+            with context.wrap_socket(worker.connect(), server_hostname=name) as sock:
+                shown = sock.getpeercert()
+                sock.sendall(get("/"))
+                answer = parse(read_all(sock))
+            assert shown is not None
+            assert shown["subjectAltName"] == (("DNS", "api.example.com"),)
+            assert (answer.status, b"destination-mismatch" in answer.body) == (421, True)
+        (denied,) = {record.reason for record in worker.wait_for(OperationDenied, 2)}
+        assert denied is Reason.DESTINATION_MISMATCH
+        assert api.requests() == before
+        with context.wrap_socket(worker.connect(), server_hostname="api.example.com") as sock:
+            sock.sendall(get("/v1/orders"))
+            assert parse(read_all(sock)).status == 200
 
 
 def test_a_client_that_speaks_only_http2_gets_an_alert(
