@@ -154,8 +154,6 @@ class Ending:
             self._go_on()
 
     def _drain(self, exchange: Exchange, data: bytes) -> None:
-        """Throw it away: many clients read no answer before they have sent their whole body."""
-        self._touched_ns = self._now
         _, rest = exchange.body.feed(data)
         self._drained += len(data) - len(rest)
         if exchange.body.error or self._drained > DRAIN_BYTES_MAX:
