@@ -26,6 +26,8 @@ from agent.policy.evaluate_sql import Judgement, SqlEvaluator
 from agent.policy.schema import LoopPolicy, Policy, TargetPolicy
 from agent.policy.sql import in_order
 from agent.policy.sql_names import write_name
+from agent.protocols.http1.malformed import Malformed
+from agent.protocols.http1.request_target import canonical_path
 
 TEXT_BYTES_MAX = 1 << 20  # of a query from stdin
 LOOPS_SHOWN_MAX = 20
@@ -139,10 +141,10 @@ def _grant(policy: Policy, loop: LoopPolicy, target: TargetPolicy) -> Grant:
 
 
 def _target_of(policy: Policy, loop: LoopPolicy, url: str) -> tuple[TargetPolicy, str]:
-    """Return the loop's target that a URL reaches, and the path.
+    """Return the loop's target that a URL reaches, and the path as the proxy judges it.
 
     Raises:
-        ValueError: no target; the message says why, for people.
+        ValueError: no target, or no path that is forwarded; the message says why, for people.
     """
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS:
@@ -157,11 +159,23 @@ def _target_of(policy: Policy, loop: LoopPolicy, url: str) -> tuple[TargetPolicy
     for wanted in (port, 443 if (parts.scheme, port) == ("http", 80) else port):
         for target in policy.targets.values():
             if (target.host, target.port) == (host, wanted) and target.name in mine:
-                return target, parts.path or "/"
+                return target, _judged(parts.path or "/")
     raise ValueError(
         f"{host}:{port} is the address of no target in the rules of loop {loop.name}; "
         "such a connection is refused"
     )
+
+
+def _judged(path: str) -> str:
+    """Return the canonical path.
+
+    Raises:
+        ValueError: it has none.
+    """
+    canonical = canonical_path(path.encode())
+    if not isinstance(canonical, Malformed):
+        return canonical.decode()
+    raise ValueError(f"{canonical.detail}: such a request is answered 400, whatever rules say")
 
 
 def _print(answer: Answer) -> None:
