@@ -12,6 +12,7 @@ it would make one of these when it is decoded: policy allows it only where a rul
 import re
 from urllib.parse import unquote_to_bytes
 
+from agent.model.reason import Reason
 from agent.protocols.http1.malformed import Malformed, bad
 
 _PLAIN_PATH = re.compile(rb"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
@@ -44,6 +45,9 @@ def parse_request_target(method: bytes, target: bytes) -> Parts | Malformed:
         if path is None and (query is not None or method == b"OPTIONS"):
             return bad("absolute-form without a path")
         path = path or b"/"
+    elif method == b"CONNECT":
+        text = "CONNECT is never forwarded: name no proxy, and connect to the host itself"
+        return Malformed(405, Reason.METHOD_REFUSED, text)
     else:
         return bad("the request target is neither origin-form nor absolute-form")
     if query is not None and not _QUERY.fullmatch(query):

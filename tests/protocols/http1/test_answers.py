@@ -337,6 +337,7 @@ def test_what_is_missing_is_not_a_policy_denial(
             Reason.UPGRADE_REFUSED,
         ),
         (b"CONNECT * HTTP/1.1\r\n" + HOST + b"\r\n", 400, Reason.PROTOCOL_ERROR),
+        (b"CONNECT api.example.com:443 HTTP/1.1\r\n" + HOST + b"\r\n", 405, Reason.METHOD_REFUSED),
         (b"CONNECT /a HTTP/1.1\r\n" + HOST + b"\r\n", 405, Reason.METHOD_REFUSED),
     ],
 )
