@@ -114,7 +114,13 @@ class Driver:
         self._down: list[bytes] = []
         self._up: list[bytes] = []
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._intents = Intents(services.recorder, session, session.grant.target, self._intended)
+        self._intents = Intents(
+            services.recorder,
+            session,
+            session.grant.target,
+            self._intended,
+            services.sessions.operations_of,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._alpn = alpn
         self._texts = Texts(services.classifier, session.run_id, self._classified)

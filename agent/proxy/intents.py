@@ -1,15 +1,20 @@
 """The records of a session's operations: each intent gets one outcome, whatever happens."""
 
+import asyncio
+import collections
 import functools
 from typing import Protocol
 
 from agent.model.audit import OperationDenied, OperationFinished, OperationIntended, Outcome
 from agent.model.grant import Target
-from agent.model.ids import OperationId
+from agent.model.ids import OperationId, RunId
 from agent.model.reason import Reason
 from agent.proxy.recorder import Recorder
 from agent.proxy.session import Session
 from agent.wire.commands import RecordDenied, RecordIntent
+
+# Of a worker, intended and not finished; one more fails. The reporter follows 32,768 of a host.
+OPERATIONS_A_RUN_MAX = 4_096
 
 
 class Told(Protocol):
@@ -22,13 +27,22 @@ class Told(Protocol):
 class Intents:
     """One session's."""
 
-    __slots__ = ("_open", "_recorder", "_session", "_target", "_then")
+    __slots__ = ("_of_runs", "_open", "_recorder", "_session", "_target", "_then")
 
-    def __init__(self, recorder: Recorder, session: Session, target: Target, then: Told) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        session: Session,
+        target: Target,
+        then: Told,
+        of_runs: collections.Counter[RunId],
+    ) -> None:
+        """of_runs: the worker's open operations, counted by run."""
         self._recorder = recorder
         self._session = session
         self._target = target
         self._then = then
+        self._of_runs = of_runs
         self._open: dict[OperationId, bool] = {}  # intended, not finished → told to the relay
 
     def __bool__(self) -> bool:
@@ -40,6 +54,11 @@ class Intents:
         session = self._session
         session.operations += 1
         self._open[operation_id] = False
+        self._of_runs[session.run_id] += 1
+        answer = functools.partial(self._intended, operation_id)
+        if self._of_runs[session.run_id] > OPERATIONS_A_RUN_MAX:
+            asyncio.get_running_loop().call_soon(answer, False)
+            return
         self._recorder.intend(
             OperationIntended(
                 session.session_id,
@@ -52,18 +71,18 @@ class Intents:
                 self._target.durability,
             ),
             self._target.durability,
-            functools.partial(self._intended, operation_id),
+            answer,
         )
 
     def finish(self, finished: OperationFinished) -> None:
         """Record an outcome."""
-        self._open.pop(finished.operation_id, None)
+        self._ended(finished.operation_id)
         self._recorder.record(finished)
 
     def deny(self, command: RecordDenied) -> None:
         """Record a refusal, of an operation that was intended or not."""
         session = self._session
-        if self._open.pop(command.operation.operation_id, None) is None:
+        if not self._ended(command.operation.operation_id):
             session.operations += 1  # else it was counted when it was intended
         self._recorder.record(
             OperationDenied(
@@ -81,13 +100,23 @@ class Intents:
 
     def settle(self, reason: Reason) -> None:
         """Give an outcome to what the relay left open: no intent of ours stays without one."""
-        for operation_id, told in self._open.items():
+        for operation_id, told in tuple(self._open.items()):
             outcome = Outcome.ABORTED if told else Outcome.DENIED
             session_id = self._session.session_id
             self._recorder.record(
                 OperationFinished(session_id, operation_id, outcome, reason, "", 0, 0, 0, "")
             )
-        self._open.clear()
+            self._ended(operation_id)
+
+    def _ended(self, operation_id: OperationId) -> bool:
+        """Return whether it was open."""
+        if self._open.pop(operation_id, None) is None:
+            return False
+        run_id = self._session.run_id
+        self._of_runs[run_id] -= 1
+        if not self._of_runs[run_id]:
+            del self._of_runs[run_id]
+        return True
 
     def _intended(self, operation_id: OperationId, durable: bool) -> None:  # noqa: FBT001 - Answer
         if operation_id not in self._open:

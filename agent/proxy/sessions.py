@@ -1,5 +1,6 @@
 """The live sessions of a worker: bounded, found by run, closed exactly once."""
 
+import collections
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Sessions:
         self._by_run: dict[RunId, set[Live]] = {}
         self._arriving: dict[RunId, set[Arriving]] = {}
         self._count = 0
+        self.operations_of: collections.Counter[RunId] = collections.Counter()  # that are open
         self._on_closed = on_closed
         self._a_run_max = max(1, min(CONNECTIONS_A_RUN_MAX, connections_max // A_RUNS_SHARE))
 
