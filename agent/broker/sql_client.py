@@ -7,6 +7,7 @@ neither ~/.pgpass nor service files here: all is given.
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator
 from typing import NoReturn
@@ -41,7 +42,7 @@ SETTINGS = {
 }
 # the server may be ready soon: too many connections, starting, stopping, failing over
 _SOON = frozenset({"53300", "57P01", "57P02", "57P03", "55P03", "40001", "40P01", "25006"})
-
+_SQLSTATE = re.compile(r"[0-9A-Z]{5}", re.ASCII)
 
 # what a statement on a connection that is gone or half gone may raise
 _GONE = (
@@ -272,6 +273,7 @@ def _refused(
 ) -> NoReturn:
     """Raise the server's answer: its message alone, for DETAIL and HINT may quote values."""
     code = str(error.sqlstate or "")
+    code = code if _SQLSTATE.fullmatch(code) else ""  # it is the server's to write
     message = _without(password, str(error.args[0] if error.args else ""))[:ERROR_CHARACTERS_MAX]
     refused = SqlRefused(f"{what}: {message} ({code})", code)
     refused.transient = code in _SOON or code.startswith("08")

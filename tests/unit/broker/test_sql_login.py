@@ -163,3 +163,10 @@ def test_words_are_cut_when_the_password_is_out_of_them() -> None:
         error, _ = log_in(message(b"E", words))
         assert PASSWORD[:4].decode() not in str(error)
         assert "28P01" in str(error)
+
+
+@pytest.mark.parametrize("code", [PASSWORD, b"28P0", b"28p01", b"28P01 "])
+def test_a_code_that_is_none_is_not_told(code: bytes) -> None:
+    """A server that puts the password, or anything else, where five letters and digits stand."""
+    error, _ = log_in(message(b"E", b"SFATAL\0VFATAL\0C" + code + b"\0Mno\0\0"))
+    assert str(error).endswith(": no ()")
