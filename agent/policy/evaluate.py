@@ -6,6 +6,7 @@ Statements of SQL are decided in `evaluate_sql`.
 
 import collections
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.model.grant import Grant, Rule
@@ -13,7 +14,13 @@ from agent.model.operation import Operation
 from agent.model.reason import Reason
 from agent.model.verdict import Allow, Deny, Mode, Verdict
 from agent.policy.evaluate_sql import DEFAULT_DENY, SqlEvaluator
-from agent.policy.patterns import compile_pattern, is_ambiguous, loose_readings, readings
+from agent.policy.patterns import (
+    check_pattern,
+    compile_pattern,
+    is_ambiguous,
+    loose_readings,
+    readings,
+)
 
 CACHED_VERDICTS_MAX = 1_024  # per grant; the least recently used goes
 CACHED_PATH_CHARACTERS_MAX = 512  # longer paths are decided, not remembered
@@ -75,13 +82,7 @@ class Evaluator:
             ValueError: a rule has a pattern that check_pattern refuses.
         """
         self.grant = grant
-        self._matchers = tuple(
-            _Matcher(
-                rule,
-                tuple(compile_pattern(path, loose=rule.effect != "allow") for path in rule.paths),
-            )
-            for rule in grant.rules
-        )
+        self._matchers = tuple(_Matcher(rule, tuple(_compiled(rule))) for rule in grant.rules)
         self._cache: collections.OrderedDict[tuple[str, str], Verdict] = collections.OrderedDict()
 
     def evaluate(self, operation: Operation) -> Verdict:
@@ -148,6 +149,15 @@ class Evaluator:
             f"If the loop needs this, ask whoever keeps the policy to add to loop {loop}: "
             f"{{target: {target}, allow: {{method: …, path: …}}}}{hint}",
         )
+
+
+def _compiled(rule: Rule) -> Iterator[re.Pattern[str]]:
+    """Yield a rule's patterns: of deny also what each is to a server that decodes slashes."""
+    for path in rule.paths:
+        yield compile_pattern(path, loose=rule.effect != "allow")
+        plain = path.replace(ENCODED_SLASH, "/")
+        if rule.effect != "allow" and plain != path and check_pattern(plain) is None:
+            yield compile_pattern(plain, loose=True)
 
 
 def _has_slash(path: str) -> bool:

@@ -163,6 +163,17 @@ def test_a_rule_that_writes_an_encoded_slash_allows_it(path: str) -> None:
     assert isinstance(_ask(grant, "GET", path), Allow)
 
 
+@pytest.mark.parametrize("path", ["/npm/@a%2Fb", "/npm/@a/b", "/npm/@a/b;v=1", "/npm/@a%2fb"])
+def test_a_deny_rule_that_writes_an_encoded_slash_denies_a_plain_one(path: str) -> None:
+    """To a server that decodes it both are one path; a pattern that is none when decoded stays."""
+    allow = "allow: {path: [/npm/**, /npm/@*%2F*]}"
+    for written in ("/npm/@a%2Fb", "/npm/@*%2Fb", "/npm/@a%2F*"):
+        grant = _grant(allow, f"deny: {{path: {written}}}")
+        assert isinstance(_ask(grant, "GET", path), Deny)
+        assert isinstance(_ask(grant, "GET", "/npm/c/d"), Allow)
+    assert isinstance(_ask(_grant(allow, "deny: {path: /npm%2F..}"), "GET", "/npm/@a%2Fb"), Allow)
+
+
 def test_an_ambiguous_path_is_denied_whatever_the_rules() -> None:
     """Dot segments behind an encoded slash have no one meaning."""
     verdict = _ask(_grant("allow: {path: /**}"), "GET", "/a%2F..%2Fb")
