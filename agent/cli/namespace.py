@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import stat
 from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x0002_0000, 0x1000_0000  # clone(2)
@@ -24,6 +25,7 @@ LOOKUP_SOCKETS = (
     "/run/systemd/resolve/io.systemd.Resolve",
     "/run/avahi-daemon/socket",
 )
+COPIED_BYTES_MAX = 64 << 10  # of a plain file beside such a socket; the rest of it is cut off
 
 EVERYONE = "0 0 4294967295"  # user_namespaces(7): every number as it is
 
@@ -105,14 +107,46 @@ def place_trust(trust_dir: str) -> None:
 
 
 def hide_lookups() -> None:
-    """Put a file that nobody answers on over the socket of every such program.
+    """Put a folder without sockets over the one of every such program's socket.
+
+    A mount over the socket alone would be gone as soon as its program is started anew and makes
+    another one (unlink(2) of what is mounted on elsewhere, since Linux 3.18).
 
     Raises:
         OSError: a mount failed.
     """
     for path in LOOKUP_SOCKETS:
-        if Path(path).is_socket():
-            _bind("/dev/null", os.path.realpath(path))
+        if _is_socket(path):
+            _cover(Path(os.path.realpath(path)).parent)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False  # there is none, or none that we could reach
+
+
+def _cover(folder: Path) -> None:
+    """Put copies of a folder's plain files in its place: resolv.conf may be one of them."""
+    found = folder.iterdir() if os.access(folder, os.R_OK) else ()
+    kept = {path.name: _content(path) for path in found if _is_plain(path)}
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    _mount("tmpfs", str(folder), "tmpfs", flags, "mode=755")
+    for name, content in kept.items():
+        copy = folder / name
+        copy.write_bytes(content)
+        copy.chmod(0o644)
+    _mount("", str(folder), "", MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and os.access(path, os.R_OK)
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(COPIED_BYTES_MAX)
 
 
 def hide_kernel_interfaces() -> None:

@@ -1,10 +1,13 @@
 """What the command finds: powers, user, files, variables; and what the host keeps."""
 
+import contextlib
 import errno
 import os
 import pwd
 import socket
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -78,33 +81,62 @@ def test_kernel_interfaces_are_out_of_reach() -> None:
 
 
 LOOKS_UP = """
-import socket, sys
+import os, socket, sys
 from agent.cli import namespace
-path, namespace.LOOKUP_SOCKETS = sys.argv[1], (sys.argv[1], sys.argv[1] + "-none")
+path, trust = sys.argv[1:]
+closed = os.path.dirname(path) + "-closed/socket"
+namespace.LOOKUP_SOCKETS = (path, path + "-none", closed)
 def ask():
     with socket.socket(socket.AF_UNIX) as sock:
         return sock.connect_ex(path)
 before = ask()
-namespace.isolate(sys.argv[2])
-print(before, ask())
+namespace.isolate(trust)
+print(before, ask(), open(os.path.dirname(path) + "/resolv.conf").read(), flush=True)
+sys.stdin.readline()
+print(ask())
 """
 
 
-def test_programs_that_look_up_names_are_out_of_reach() -> None:
-    """nscd and its kin would ask name servers for the run, outside of it; connect() is refused."""
+@pytest.mark.parametrize("uid", [0, NOBODY.pw_uid])
+def test_programs_that_look_up_names_are_out_of_reach(uid: int) -> None:
+    """nscd and its kin would ask name servers for the run, outside of it: there is no socket.
+
+    Nor is there one when the program is started anew, while the run lives. The files beside it
+    stay, and a folder that the user can't look into is no trouble.
+    """
 
     async def main() -> None:
         async with daemon() as made:
-            path = str(made.config.trust_dir / "socket")
-            with socket.socket(socket.AF_UNIX) as host:
-                host.bind(path)
-                host.listen()
-                os.chmod(path, 0o666)
-                words = (sys.executable, "-c", LOOKS_UP, path, str(made.config.trust_dir))
-                ended = await finish(await start(words))
-            assert ended.out == f"0 {errno.ECONNREFUSED}\n", ended.err
+            folder, closed = (
+                made.config.trust_dir / "lookup",
+                made.config.trust_dir / "lookup-closed",
+            )
+            path = folder / "socket"
+            folder.mkdir()
+            closed.mkdir(mode=0o700)
+            (folder / "resolv.conf").write_text("kept")
+            with _listening(path), _listening(closed / "socket"):
+                words = (sys.executable, "-c", LOOKS_UP, str(path), str(made.config.trust_dir))
+                who = {"user": uid, "group": uid, "extra_groups": []}
+                child = await start(words, stdin=subprocess.PIPE, **who)
+                assert child.stdout is not None
+                first = await child.stdout.readline()
+                path.unlink()
+                with _listening(path):
+                    ended = await finish(child, b"\n")
+            assert first == f"0 {errno.ENOENT} kept\n".encode(), ended.err
+            assert ended.out == f"{errno.ENOENT}\n", ended.err
 
     run_async(main())
+
+
+@contextlib.contextmanager
+def _listening(path: Path) -> Iterator[None]:
+    with socket.socket(socket.AF_UNIX) as host:
+        host.bind(str(path))
+        host.listen()
+        path.chmod(0o666)
+        yield
 
 
 def test_the_variables_are_set() -> None:
