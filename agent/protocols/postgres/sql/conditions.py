@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from agent.model.sql import Relation
 from agent.protocols.postgres.sql.facts import Node, relation_of, strings
 from agent.protocols.postgres.sql.scope import Around, differs
 from agent.protocols.postgres.sql.words import words
@@ -18,7 +19,7 @@ _TESTS = frozenset({"NullTest", "BooleanTest"})  # true or false, whatever they 
 _REFLEXIVE = frozenset({"=", "<=", ">=", "~~", "@>", "<@"})
 _ANY_TEXT = frozenset({"", ".*", "^", "$", "^.*", ".*$", "^.*$"})  # regular expressions
 _PLACES = words("location list_start list_end rexpr_list_start rexpr_list_end")
-_EVERY_ROW = frozenset({"targetList", "fromClause", "whereClause", "limitOption", "op"})
+_EVERY_ROW = words("targetList fromClause whereClause sortClause limitOption op")
 # for each of the first an expression is true, or for the second
 _OPERATORS = {"=": "<>", "<": ">=", ">": "<=", "~~": "!~~", "~~*": "!~~*", "BETWEEN": "NOT BETWEEN"}
 _TURNED = {
@@ -108,7 +109,7 @@ def _bool(fields: Node, around: Around) -> bool:
         case "AND_EXPR":
             return all(always_true(arm, around) for arm in arms)
         case "OR_EXPR":
-            return any(always_true(arm, around) for arm in arms) or _opposed(arms)
+            return any(always_true(arm, around) for arm in arms) or _opposed(arms, around)
         case _:
             return _never(arms[0], around)
 
@@ -122,19 +123,21 @@ def _never(node: Node, around: Around) -> bool:
         arms: list[Node] = fields.get("args", [])
         match fields.get("boolop"):
             case "AND_EXPR":
-                return any(_never(arm, around) for arm in arms) or _opposed(arms)
+                return any(_never(arm, around) for arm in arms) or _opposed(arms, around)
             case "OR_EXPR":
                 return all(_never(arm, around) for arm in arms)
             case _:
                 return always_true(arms[0], around)
+    if kind == "NullTest" and fields.get("nulltesttype") == "IS_NULL":
+        return _null_test({**fields, "nulltesttype": "IS_NOT_NULL"}, around)
     return (
         kind == "A_Expr" and _operator(fields) in {"<>", "<", ">"} and _same_sides(fields, around)
     )
 
 
-def _opposed(arms: list[Node]) -> bool:
+def _opposed(arms: list[Node], around: Around) -> bool:
     """Whether two arms are each other's opposite: x OR NOT x, x IS NULL OR x IS NOT NULL."""
-    plain = [_bare(arm) for arm in arms]
+    plain = [_own(arm, around) for arm in arms]
     known = set(map(_written, plain))
     return any(_written(one) in known for arm in plain for one in _opposites(arm))
 
@@ -235,22 +238,22 @@ def _same_sides(fields: Node, around: Around) -> bool:
     return _own(fields.get("lexpr"), around) == _own(fields.get("rexpr"), around)
 
 
-def _own(value: Node | None, around: Around) -> object:
-    """The same, and a column of the table that stands alone without the table's name."""
-    named = (value or {}).get("ColumnRef", {}).get("fields", [])
-    parts = strings(named)
-    if len(parts) == len(named) == 2 and parts[0] == around.name and not around.beside:
-        named = named[1:]
-    return _bare(named) if named else _bare(value)
+def _own(value: object, around: Around) -> object:
+    """The same tree without the places in the text, and the table's columns without its name.
 
-
-def _bare(value: object) -> object:
-    """The same tree without the places in the text."""
-    if isinstance(value, dict):
-        return {key: _bare(item) for key, item in value.items() if key not in _PLACES}
+    They keep it where other tables are: without it they may be another's.
+    """
     if isinstance(value, list):
-        return [_bare(item) for item in value]
-    return value
+        return [_own(item, around) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "ColumnRef" in value:
+        named = value["ColumnRef"].get("fields", [])
+        parts = strings(named)
+        if len(parts) == len(named) == 2 and parts[0] == around.name and not around.beside:
+            named = named[1:]
+        return {"ColumnRef": [_own(item, around) for item in named]}
+    return {key: _own(item, around) for key, item in value.items() if key not in _PLACES}
 
 
 def _cast(fields: Node, around: Around) -> bool:
@@ -284,10 +287,16 @@ def _sub_link(fields: Node, around: Around) -> bool:
     given = targets[0].get("ResTarget", {}).get("val", {}).get("ColumnRef", {}).get("fields", [])
     return (
         operator == "="
-        and relation_of(tables[0]["RangeVar"]) == around.table
+        and _may_be(relation_of(tables[0]["RangeVar"]), around.table)
         and bool(asked)
         and asked[-1:] == strings(given)[-1:]
         and always_true(query.get("whereClause"), Around(around.table, around.name))
+    )
+
+
+def _may_be(one: Relation, other: Relation) -> bool:
+    return one.name == other.name and (
+        one.schema == other.schema or not (one.schema and other.schema)
     )
 
 
