@@ -11,6 +11,7 @@ import socket
 import struct
 from typing import Protocol, cast
 
+from agent.proxy.shares import BULK_BYTES, shares_of
 from agent.wire.side import Side
 
 WRITE_HIGH_BYTES = 256 << 10  # unsent bytes at which the other side is no longer read
@@ -85,6 +86,7 @@ class Channel(asyncio.Protocol):
         "_linger",
         "_linger_max_s",
         "_linger_s",
+        "_shares",
         "lingered_bytes",
         "owner",
         "side",
@@ -94,6 +96,7 @@ class Channel(asyncio.Protocol):
 
     def __init__(self, side: Side, owner: Owner) -> None:
         self._event_loop = asyncio.get_running_loop()
+        self._shares = shares_of(self._event_loop)
         self.side = side
         self.owner: Owner = owner
         self.transport: asyncio.Transport | None = None
@@ -113,6 +116,8 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if len(data) >= BULK_BYTES:
+            self._shares.took(self, len(data))
         self.owner.arrived(self, data)
 
     def eof_received(self) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from agent.proxy.channel import NOBODY, Channel, Owner
+from agent.proxy.shares import BULK_BYTES
 from agent.wire.side import Side
 from agent.wire.tls import TlsEngine, TlsFailed
 
@@ -54,6 +55,8 @@ class SecureChannel(Channel):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if len(data) >= BULK_BYTES:
+            self._shares.took(self, len(data))
         if self._closing:
             NOBODY.arrived(self, data)
             return
