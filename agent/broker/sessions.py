@@ -11,6 +11,7 @@ from agent.model.ids import RunId, SessionId
 SESSIONS_MAX = 65_536  # past it a flow is not announced, so its worker is refused
 OPEN_A_RUN_MAX = 4_096  # one past it is refused; the reporter follows eight times as much in all
 WAITING_MAX = 1_024
+ENDED_EARLY_MAX = 1_024  # whose notice is awaited; past it the oldest would stay as long as its run
 ANNOUNCED_WITHIN_S = 2.0  # kernel announced it before it answered the worker; pairs can reorder
 
 
@@ -31,12 +32,16 @@ class Sessions:
         self._sessions: dict[SessionId, Session] = {}
         self._waiting: dict[SessionId, asyncio.Future[None]] = {}
         self._open_of: collections.Counter[RunId] = collections.Counter()
+        self._ended_early: dict[tuple[str, SessionId], None] = {}  # in the order they came
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def began(self, worker: str, attribution: Attribution) -> None:
         """Kernel announces a flow of a worker."""
+        if (worker, attribution.session_id) in self._ended_early:
+            del self._ended_early[worker, attribution.session_id]
+            return
         if len(self._sessions) >= SESSIONS_MAX:
             return
         self._sessions[attribution.session_id] = Session(worker, attribution)
@@ -72,9 +77,13 @@ class Sessions:
         return True
 
     def ended(self, worker: str, session_id: SessionId) -> None:
-        """The worker closed its session."""
+        """The worker closed its session; kernel's notice of it may come after that."""
         if self.find(worker, session_id) is not None:
             self._forget(session_id)
+            return
+        self._ended_early[worker, session_id] = None
+        if len(self._ended_early) > ENDED_EARLY_MAX:
+            del self._ended_early[next(iter(self._ended_early))]
 
     def _forget(self, session_id: SessionId) -> None:
         session = self._sessions.pop(session_id)

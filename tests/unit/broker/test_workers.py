@@ -158,6 +158,36 @@ def test_a_worker_may_ask_before_kernels_notice_arrives(tmp_path: Path) -> None:
     run_async(main())
 
 
+def test_a_session_that_ended_before_kernels_notice_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is refused at once may be told of before it is announced. Past the bound one stays."""
+    monkeypatch.setattr(sessions, "ENDED_EARLY_MAX", 2)
+
+    async def main() -> None:
+        async with host(tmp_path) as made:
+            run_id = await _run(made)
+            session = made.session(run_id, made.synthetic["api.example.com"][0])
+            await _authorize(made, session)
+            known = made.broker.parts.sessions
+            attribution = known._sessions[session].attribution
+            early = [SessionId(f"01JD000000000000000000000{number}") for number in range(3)]
+            for one in early:
+                known.ended("proxy@0", one)
+            for one in early[1:]:
+                known.began("proxy@1", dataclasses.replace(attribution, session_id=one))
+                assert known.find("proxy@1", one) is not None  # it is another worker's
+                known.ended("proxy@1", one)
+                for _ in range(2):  # announced once, in fact: what is remembered is used up
+                    assert known.find("proxy@0", one) is None
+                    known.began("proxy@0", dataclasses.replace(attribution, session_id=one))
+                assert known.find("proxy@0", one) is not None
+            known.began("proxy@0", dataclasses.replace(attribution, session_id=early[0]))
+            assert known.find("proxy@0", early[0]) is not None
+
+    run_async(main())
+
+
 def test_sessions_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the limit a session is known, one past it is not (limit lowered)."""
     monkeypatch.setattr(sessions, "SESSIONS_MAX", 2)
