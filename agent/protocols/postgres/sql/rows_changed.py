@@ -151,7 +151,7 @@ def _depends_on_rows(facts: Facts, node: Node, *fields: str) -> None:
 
 def _around(node: Node, sources: Iterable[Node]) -> Around:
     relation = node["relation"]
-    (name,) = names_of([{"RangeVar": relation}])
+    name = next(names_of([{"RangeVar": relation}]))
     return Around(relation_of(relation), name, frozenset(names_of(sources)))
 
 

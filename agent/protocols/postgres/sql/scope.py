@@ -37,7 +37,10 @@ def depends(node: object) -> bool:
 
 
 def names_of(sources: Iterable[Node]) -> Iterator[str]:
-    """Yield the names by which columns of these sources (FROM, USING) are qualified."""
+    """Yield the names by which columns of these sources (FROM, USING) are qualified.
+
+    A table without an alias has another one with its schema, ".t" where it is written without.
+    """
     stack = list(sources)
     while stack:
         for kind, fields in stack.pop().items():
@@ -49,6 +52,8 @@ def names_of(sources: Iterable[Node]) -> Iterator[str]:
                 yield from _functions(fields)
             alias = fields.get("alias") or {}
             yield alias.get("aliasname") or fields.get("relname", "")
+            if kind == "RangeVar" and not alias:
+                yield f"{fields.get('schemaname', '')}.{fields.get('relname', '')}"
             if "join_using_alias" in fields:
                 yield fields["join_using_alias"].get("aliasname", "")
 
@@ -86,5 +91,7 @@ def _is_own(fields: list[Node], others: frozenset[str], *, within: bool) -> bool
     parts = strings(fields)
     if len(fields) < 2:
         return not within
-    qualifier = parts[-1] if len(parts) < len(fields) else parts[-2]  # a star is no string
-    return qualifier not in others
+    *schema, name = parts if len(parts) < len(fields) else parts[:-1]  # a star is no string
+    if schema:  # which may be the one where a table that is written without was found
+        return others.isdisjoint((f"{schema[-1]}.{name}", f".{name}"))
+    return name not in others

@@ -83,3 +83,15 @@ def test_another_tables_names_are_told_from_the_changed_ones() -> None:
             assert classify(text).statements[0].unbounded, text
             bound = text.replace(".a = 1", ".a = t.a")
             assert not classify(bound).statements[0].unbounded, bound
+
+
+def test_tables_of_one_name_are_told_by_their_schemas() -> None:
+    """As SQLAlchemy writes tables that have one; where one is written without, it may be either."""
+    for bound in ("a.t.id = b.t.id", "b.t.x = 1 AND a.t.id = 1", "(a.t.id, 1) = (1, 1)"):
+        for text in (
+            f"DELETE FROM a.t USING b.t WHERE {bound}",
+            f"DELETE FROM a.t WHERE EXISTS (SELECT 1 FROM b.t WHERE {bound})",
+        ):
+            assert not classify(text).statements[0].unbounded, text
+            for other in (text.replace("a.t.", "b.t."), text.replace("b.t", "t")):
+                assert classify(other).statements[0].unbounded, other
