@@ -217,7 +217,7 @@ async def _ask_frozen(
     arrived = not await _counted(plane, before)
     before = plane.maps.counters()["revoked"]
     _say(child)
-    datagram = (await _line(child)).split()[0]
+    datagram = (await _line(child)).partition(" ")[0]  # "" when it died
     guarded = await _counted(plane, before)
     return {"ingress": not arrived, "egress": datagram == str(_EPERM), "guard": guarded}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.kernel import nft, objects
+from agent.kernel import nft, objects, probe
 from agent.kernel.bcc_loader import refuse
 from agent.kernel.config import PlaneConfig
 from agent.kernel.errors import PlaneError, RunRefused
@@ -27,6 +27,16 @@ def _absent(plane: Plane) -> set[str]:
 def test_all_layers_are_present(plane: Plane) -> None:
     """With nothing taken away every probe succeeds, and the throw-away run is gone."""
     assert _absent(plane) == set()
+    assert plane.runs() == ()
+
+
+def test_a_child_that_dies_is_an_absent_layer(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever kills the probe's child while its run is revoked: the doctor answers, and clears."""
+    *_, last = probe._CHILD.strip().splitlines()
+    monkeypatch.setattr(probe, "_CHILD", probe._CHILD.replace(last, "os._exit(1)"))
+    assert "probe egress" in _absent(plane)
     assert plane.runs() == ()
 
 
