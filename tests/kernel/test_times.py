@@ -157,7 +157,8 @@ def test_the_same_ports_are_dialled_again_when_they_are_forgotten(short: Bench) 
         arrived.sock.close()
         out, _ = child.communicate(b"go\n", timeout=10)
         assert out.strip() == text
-        until_gone(port, PORT)
+        if text == b"first":
+            until_gone(port, PORT)
 
 
 def test_a_kernel_without_such_times_has_the_table_all_the_same(
