@@ -118,6 +118,38 @@ def test_a_mismatch_is_421(named: Target, tls_name: str | None, host: bytes) -> 
     assert [record.reason for record in conductor.denied] == [Reason.DESTINATION_MISMATCH]
 
 
+HOST = b"Host: api.example.com\r\n"
+BEGINNINGS = (
+    (b"CONNECT api.example.com:443 HTTP/1.1\r\n" + HOST + b"\r\n", b"405"),
+    (b"TRACE /a HTTP/1.1\r\n" + HOST + b"\r\n", b"405"),
+    (b"GET https://api.example.com/a HTTP/1.1\r\n" + HOST + b"\r\n", b"421"),
+    (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", b"421"),
+    (b"GET /a HTTP/1.1\r\n" + HOST + b"Upgrade: websocket\r\nConnection: upgrade\r\n\r\n", b"421"),
+    (b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", b"421"),
+    (b"POST /a HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n", b"421"),
+    (b"POST /a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"421"),
+    (b"GET /a HTTP/1.1\r\n\r\n", b"400"),
+)
+
+
+@pytest.mark.parametrize("tls_name", ["evil.example.com", ""])
+@pytest.mark.parametrize(("begins", "status"), BEGINNINGS)
+def test_nothing_goes_up_from_a_connection_with_another_tls_name(
+    tls_name: str, begins: bytes, status: bytes
+) -> None:
+    """However its first request begins, and what comes behind it: refused, nothing opened."""
+    conductor = Conductor(SPEC, World(tls_name=tls_name))
+    conductor.down(begins)
+    conductor.down(_request(b"api.example.com"))
+    conductor.down_eof()
+    conductor.check_ended()
+    assert conductor.to_loop.startswith(b"HTTP/1.1 " + status + b" ")
+    assert b"HTTP/1.1 1" not in conductor.to_loop
+    assert b"HTTP/1.1 2" not in conductor.to_loop
+    assert not conductor.to_server
+    assert not any(isinstance(c, OpenUpstream | RequestLease) for c in conductor.commands)
+
+
 @pytest.mark.parametrize(("named", "tls_name", "host", "forwarded"), MATCHES)
 def test_a_match_is_forwarded_with_the_targets_own_host(
     named: Target, tls_name: str | None, host: bytes, forwarded: bytes
