@@ -34,8 +34,12 @@ class Cleaned:
 
 
 def instances(bpffs: Path) -> set[str]:
-    """Return the instances that have pins in bpffs, a table, or a claim on host settings."""
-    named = {links.parents[1].name for links in bpffs.glob("*/v*/links")}
+    """Return the instances that have pins in bpffs, a table, or a claim on host settings.
+
+    Pins are ours where links stand beside maps in a folder of an ABI's number.
+    """
+    links = (each for each in bpffs.glob("*/v[0-9]*/links") if (each.parent / "maps").is_dir())
+    named = {each.parents[1].name for each in links}
     return named | nft.instances() | claims.claimed()
 
 

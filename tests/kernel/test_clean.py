@@ -149,11 +149,12 @@ def test_what_is_not_all_there_is_loaded_anew(bench: Bench, config: PlaneConfig)
 
 def test_an_instance_is_found_by_its_pins_alone(tmp_path: Path) -> None:
     """Its table and claim may be gone; what `--all` then cleans has its own slice."""
-    (tmp_path / "lw-one" / "v2" / "links").mkdir(parents=True)
+    objects.make_dirs(tmp_path / "lw-one")
     (tmp_path / "theirs" / "links").mkdir(parents=True)
+    (tmp_path / "others" / "v2" / "links").mkdir(parents=True)
     found = instances(tmp_path)
     assert "lw-one" in found
-    assert not {"v2", "theirs"} & found
+    assert not {"v2", "theirs", "others"} & found
     (tmp_path / "no instance" / "v1" / "links").mkdir(parents=True)
     wanted = configs(parse(["--all", "--bpffs", str(tmp_path)]))
     [config] = [config for config in wanted if config.instance == "lw-one"]
