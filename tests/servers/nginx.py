@@ -1,6 +1,9 @@
 """A real HTTPS API: nginx that checks a bearer token, with its access log as the oracle."""
 
 import contextlib
+import functools
+import itertools
+import os
 import select
 import socket
 import subprocess
@@ -11,9 +14,11 @@ from pathlib import Path
 from tests.servers.certificates import Authority
 from tests.servers.netns import Namespace
 
-READY_S = 10.0
+READY_S = 30.0
+ANSWER_S = 30.0
 LOG = '$request_method $request_uri $status "$http_authorization" "$http_host" $request_length'
 LARGE_BYTES = 64 << 20
+PORTS_FROM, BLOCKS, BLOCK_PORTS = 20_000, 60, 200  # below the range that the kernel chooses from
 
 TEMPLATE = """
 daemon off;
@@ -54,6 +59,7 @@ http {{
     location /slow/ {{ alias {folder}/files/; limit_rate 64k; }}
     location / {{ return 404 '{{"error":"no such resource"}}'; }}
   }}
+  server {{ listen unix:{folder}/barrier; access_log off; return 204; }}
 }}
 """
 
@@ -71,7 +77,17 @@ class Api:
     pid: int
 
     def requests(self) -> list[str]:
-        """Return what it served, a line each (see LOG)."""
+        """Return what it served, a line each (see LOG): all that it answered before this call.
+
+        It writes a line after the last byte of the answer. Its one worker process takes a request
+        up when the one before is logged, so an answer at the barrier says that all is written.
+        """
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(ANSWER_S)
+            sock.connect(str(self.folder / "barrier"))
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            if not sock.recv(16).startswith(b"HTTP/1.1 204"):
+                raise RuntimeError(f"no answer at the barrier of {self.name}")
         return self.folder.joinpath("access.log").read_text(encoding="utf-8").splitlines()
 
 
@@ -128,12 +144,28 @@ def wait_listening(address: str, port: int, process: subprocess.Popen[str]) -> N
 
 
 def free_port(address: str) -> int:
-    """Return a port that is free now."""
+    """Return a port that is free now, and that neither the kernel nor another part gives away.
+
+    A port that the kernel chose may be chosen again for somebody's connection before the server
+    has bound it. These lie below the kernel's range, in a block for each process: the parts of
+    the suite are started one after the other, so their numbers fall into different blocks.
+
+    Raises:
+        RuntimeError: no port of the block is free.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.bind((address, 0))
-        port: int = sock.getsockname()[1]
-        return port
+    for port in itertools.islice(_own_ports(), BLOCK_PORTS):
+        with socket.socket(family, socket.SOCK_STREAM) as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address, port))
+            return port
+    raise RuntimeError(f"no port of {BLOCK_PORTS} is free at {address}")
+
+
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    first = PORTS_FROM + os.getpid() % BLOCKS * BLOCK_PORTS
+    return itertools.cycle(range(first, first + BLOCK_PORTS))
 
 
 def _write(folder: Path, chain: bytes, key: bytes, files: dict[str, bytes]) -> None:
