@@ -70,8 +70,7 @@ def loop(host: Host, user: str) -> Iterator[Loop]:
 def host() -> Iterator[Host]:
     """The daemon with all its roles."""
     number = next(NUMBERS)
-    name = f"lwesc{os.getpid() % 10_000}x{number}"
-    with running(name, POLICY, proxy_port=28_001 + 2 * number, mark_prefix=0x5B0 + number) as made:
+    with running(f"lwesc{os.getpid()}x{number}", POLICY) as made:
         yield made
 
 

@@ -12,8 +12,9 @@ from agent.kernel import clean
 from agent.kernel.cgroups import CgroupTree
 from agent.kernel.config import PlaneConfig
 from agent.kernel.plane import Plane
-from tests.kernel.bench import Bench, free_ports
+from tests.kernel.bench import Bench
 from tests.kernel.farside import FarSide
+from tests.system import claimed
 
 if os.geteuid() != 0:
     pytest.exit("tests/kernel needs root: run `sudo make test`", returncode=2)
@@ -32,15 +33,15 @@ def bpffs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def config(bpffs: Path) -> Iterator[PlaneConfig]:
     """A configuration that no other instance on this machine has."""
     name = secrets.token_hex(4)
-    proxy_port, dns_port = free_ports()
+    port = claimed.port_pair()
     config = PlaneConfig(
         instance=f"lwt-{name}",
         bpffs=bpffs,
         attach_cgroup=f"/lwtest-{name}",
         slice_name="runs.slice",
-        proxy_port=proxy_port,
-        dns_port=dns_port,
-        mark_prefix=0x800 | secrets.randbelow(0x700),
+        proxy_port=port,
+        dns_port=port + 1,
+        mark_prefix=claimed.mark_prefix(),
     )
     tree = CgroupTree.find()
     yield config

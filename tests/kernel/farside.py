@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.system import claimed
+
 HERE = Path(__file__).parent
-# Another process may run these tests at the same time: addresses are of this process alone.
-_ONE, _TWO = 200 + secrets.randbelow(50), secrets.randbelow(256)
+# Another process may run these tests at the same time: addresses are of this process alone
+# (10.203.0.0/16 has the far hosts of tests.servers.netns).
+_ONE, _TWO = 204, claimed.network()
 NEAR4, FAR4 = f"10.{_ONE}.{_TWO}.1", f"10.{_ONE}.{_TWO}.2"
 NEAR6, FAR6 = f"fd77:{_ONE:x}:{_TWO:x}::1", f"fd77:{_ONE:x}:{_TWO:x}::2"
 SIDES = (NEAR4, NEAR6, FAR4, FAR6)

@@ -8,19 +8,19 @@ from pathlib import Path
 from agent.kernel import clean
 from agent.kernel.config import PlaneConfig
 from agent.kernel.plane import Plane
-from tests.kernel.bench import Bench, free_ports
+from tests.kernel.bench import Bench
 
 
 def main() -> None:
     """Open a plane, probe it, attribute one flow; leave nothing."""
-    proxy_port, dns_port = free_ports()
+    proxy_port = int(sys.argv[4])
     config = PlaneConfig(
         instance=sys.argv[1],
         bpffs=Path(sys.argv[2]),
         attach_cgroup="/",
         slice_name="runs.slice",
         proxy_port=proxy_port,
-        dns_port=dns_port,
+        dns_port=proxy_port + 1,
         mark_prefix=int(sys.argv[3]),
     )
     plane = Plane.open(config)

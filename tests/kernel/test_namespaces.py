@@ -22,12 +22,13 @@ def test_in_pid_and_cgroup_namespaces(config: PlaneConfig) -> None:
         f"echo 0 > {tree.mount}/daemon/cgroup.procs && "
         f'exec {sys.executable} -m tests.kernel.inside_main "$@"\' sh "$@"'
     )
-    arguments = (config.instance, str(config.bpffs), str(config.mark_prefix))
+    numbers = (str(config.mark_prefix), str(config.proxy_port))
+    arguments = (config.instance, str(config.bpffs), *numbers)
     done = subprocess.run(
         ["sh", "-c", inner, "sh", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr

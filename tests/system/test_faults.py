@@ -26,7 +26,7 @@ from agent.pb import audit_pb2 as pb
 from agent.spool.format import frames, parse_header
 from tests.servers.collector import running_collector
 from tests.system.conftest import API_NAME, NUMBERS, Site, Stage
-from tests.system.host import Host
+from tests.system.host import Host, fresh_numbers
 
 WITHIN_S = 90.0
 TMPFS_BYTES = 6 << 20  # the reserve takes 4 MiB of it
@@ -173,13 +173,14 @@ def staged(
             for file in (identity, *identity.iterdir()):
                 os.chown(file, 64203, 64203)
             base = Path(tempfile.mkdtemp(prefix="lwt-host-"))
+            numbers = fresh_numbers()
             host = Host(
                 f"lwflt{os.getpid() % 10_000}x{number}",
                 base,
                 collector_address=collector.address,
                 identity_dir=str(identity),
-                proxy_port=26_000 + 4 * (os.getpid() % 1_000 + number),
-                mark_prefix=0x5A0 + number % 16,
+                proxy_port=numbers["proxy_port"],
+                mark_prefix=numbers["mark_prefix"],
                 environment=environment or {},
             )
             spool = host.state_dir / "spool"
