@@ -34,6 +34,7 @@ from agent.runtime import clock
 PROCESS = Process(4242, 77, 1000, "curl", "/usr/bin/curl", ("curl", "https://api"), False)
 Kind = TypeVar("Kind", bound=Control)
 Value = TypeVar("Value")
+SOON_S = 60.0  # a guard against hanging; nothing here takes so long
 
 POLICY = """
 targets:
@@ -112,7 +113,7 @@ class FakeKernel:
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait until something holds; each message is an occasion to look."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SOON_S):
             while not done():
                 self.changed.clear()
                 await self.changed.wait()
@@ -152,7 +153,7 @@ class FakeReporter:
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait until something holds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SOON_S):
             while not done():
                 self.changed.clear()
                 await self.changed.wait()
@@ -178,7 +179,7 @@ class Worker:
 
     async def until_notice(self, kind: type[Value]) -> Value:
         """Return the next notice of a kind."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SOON_S):
             while True:
                 for notice in self.notices:
                     if isinstance(notice, kind):
@@ -207,7 +208,7 @@ class Caller:
 
     async def reply(self) -> Reply:
         """Return the next reply; ConnectionError when there is none."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SOON_S):
             frame = await asyncio.get_running_loop().sock_recv(self.sock, 65_536)
         if not frame:
             raise ConnectionError

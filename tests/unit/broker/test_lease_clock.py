@@ -39,7 +39,7 @@ def test_a_host_that_slept_is_noticed_at_the_next_tick(monkeypatch: pytest.Monke
         monkeypatch.setattr(
             clock, "boot_ms", lambda: real() + (slept.pop(0) if slept else 3_600_001)
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await clock.wait(asyncio.Event(), until)
 
     run_async(main())

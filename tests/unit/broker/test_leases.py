@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from agent.broker import lease_calls, lease_times, leases
 from agent.broker.leases import LeaseFailed
 from agent.ipc.messages import CutLease
+from agent.model.ids import LeaseId
 from agent.model.lease import LeaseState
 from agent.model.reason import Reason
 from tests.unit.broker.harness import run_async
@@ -418,16 +420,30 @@ def test_a_stop_takes_away_what_sessions_leave(tmp_path: Path, patch: pytest.Mon
         world = World(tmp_path, patch)
         used, free = await world.take("used"), await world.take("free")
         world.use(used)
-        stop = asyncio.ensure_future(world.leases.drain(leases.DRAIN_MARGIN_S + 0.05))
+        time_is_up = asyncio.Event()
+        over, waits = world.leases.over, list[float]()
+
+        async def waited(lease_ids: Iterable[LeaseId], within_s: float) -> None:
+            """Wait as told, but let the test say when the sessions' time is up."""
+            waits.append(within_s)
+            if len(waits) == 1:
+                await time_is_up.wait()
+            else:
+                await over(lease_ids, within_s)
+
+        patch.setattr(world.leases, "over", waited)
+        stop = asyncio.ensure_future(world.leases.drain(leases.DRAIN_MARGIN_S + 7))
         await calm()
         assert world.state(free) is S.REVOKED
         assert world.state(used) is S.DRAINING
         with pytest.raises(LeaseFailed, match="stopping"):
             await world.take()
-        await asyncio.sleep(0.1)
+        time_is_up.set()
+        await calm()
         await world.clock.advance(1_000)
         await stop
         assert world.state(used) is S.REVOKED
+        assert waits == [7, leases.DRAIN_MARGIN_S]
 
     run_async(main())
 

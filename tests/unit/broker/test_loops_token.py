@@ -6,6 +6,7 @@ import pytest
 
 from agent.broker import control as c
 from agent.broker import lease_calls
+from agent.broker.identity import fetch, issuers
 from agent.credentials.spec import Client, CredentialError, Issued, ProviderSpec, RunToken, Wanted
 from agent.ipc import messages as m
 from agent.model.audit import RunStarted
@@ -60,6 +61,13 @@ def _noting(monkeypatch: pytest.MonkeyPatch) -> Noting:
     spec = ProviderSpec("static", frozenset(Shape), (), lambda: noting)
     monkeypatch.setattr(lease_calls, "providers", lambda: {"static": spec})
     return noting
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an issuer may be slow without being down."""
+    monkeypatch.setattr(fetch, "REQUEST_S", 60.0)
+    monkeypatch.setattr(issuers, "FETCH_S", 60.0)
 
 
 def _policy(issuer: Issuer, folder: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 from agent.broker import lease_calls
 from agent.broker.lease_times import ATTEMPTS_MAX, QUARANTINE_RETRY_MS, RETRY_MOST_MS
 from agent.model.audit import Alarm
+from agent.model.ids import LeaseId
 from agent.model.lease import Lease, LeaseState
 from tests.unit.broker.harness import run_async
 from tests.unit.broker.lease_harness import DAY, HOUR, MINUTE, RUN, World, calm
@@ -218,11 +219,17 @@ def test_a_backend_that_revokes_soon_is_asked_until_then(
         world.backend.sticky = True
         world.backend.ttl_ms = 30 * DAY
         lease = await world.take()
+        during: list[LeaseState] = []
+
+        def lives(_: LeaseId) -> bool:
+            """Say so twice; then it is done."""
+            during.append(world.state(lease))
+            return len(during) <= 2
+
+        monkeypatch.setattr(world.backend, "lives", lives)
         world.leases.forget(RUN)
-        await calm()
-        assert world.state(lease) is S.REVOKING
-        world.backend.alive.clear()
         await world.leases.settled()
+        assert during == [S.REVOKING] * 3
         assert world.state(lease) is S.REVOKED
         assert S.REVOKE_RETRY not in world.states()
 

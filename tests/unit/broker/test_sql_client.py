@@ -211,7 +211,7 @@ def rogue(answer: Callable[[socket.socket], None]) -> Iterator[tuple[int, list[b
         with contextlib.suppress(OSError):
             peer, _ = listener.accept()
             with peer:
-                peer.settimeout(10)
+                peer.settimeout(60)
                 got.append(peer.recv(8))
                 answer(peer)
                 while data := peer.recv(65536):

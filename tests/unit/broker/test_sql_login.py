@@ -84,7 +84,7 @@ async def _log_in(answers: Sequence[Answer], piece: int) -> tuple[CredentialErro
         with pytest.raises(CredentialError) as caught:
             async with Sql().session(where, Secret(PASSWORD)):
                 pass
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await peer.left.wait()
     return caught.value, peer.got
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.broker import control as c
+from agent.broker.identity import fetch, issuers
 from agent.broker.identity.gate import ALARMS_A_MINUTE
 from agent.model.audit import Alarm, Alarmed, RunStarted
 from agent.model.reason import Reason
@@ -21,6 +22,13 @@ loops:
     who: [{issuer: ci, claims: {repository: acme/orders}}]
     rules: []
 """
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an issuer may be slow without being down."""
+    monkeypatch.setattr(fetch, "REQUEST_S", 60.0)
+    monkeypatch.setattr(issuers, "FETCH_S", 60.0)
 
 
 def _policy(issuer: Issuer, **more: str) -> str:
@@ -109,7 +117,7 @@ def test_a_policy_that_changes_meanwhile_decides(tmp_path: Path) -> None:
         async with host(tmp_path, _policy(issuer)) as made:
             issuer.mode = "slow"
             asked = asyncio.ensure_future(_start(made, issuer.mint()))
-            assert await asyncio.to_thread(issuer.heard.wait, 10)
+            assert await asyncio.to_thread(issuer.heard.wait, 60)
             made.write(_policy(issuer).replace("acme/orders", "acme/other"))
             await expect(made.caller().ask(c.ReloadPolicy()), c.Accepted)
             issuer.released.set()
