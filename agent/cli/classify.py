@@ -5,9 +5,9 @@ import msgspec
 from agent.model.sql import Classified, unknown
 from agent.protocols import discover
 from agent.proxy.classifier import CRASHED, start
-from agent.runtime.expendable import REQUEST_BYTES_MAX
+from agent.runtime.expendable import REQUEST_BYTES_MAX, WAIT_SECONDS_MAX
 
-ANSWER_TIMEOUT_S = 10.0  # the process is killed over a text long before
+ANSWER_TIMEOUT_S = 2 * WAIT_SECONDS_MAX  # the process is killed over a text long before
 _decode = msgspec.msgpack.Decoder(Classified).decode
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from agent.broker.control import Accepted, LeaseView, ListLeases, Revoke
 from agent.cli.client import Client, DaemonTrouble
 from agent.cli.collector_text import clean
-from agent.cli.output import form, print_json, when
+from agent.cli.output import counted, form, print_json, when
 from agent.model.lease import OVER
 
 _OVER = frozenset(state.value for state in OVER)
@@ -64,7 +64,7 @@ def revoke(arguments: argparse.Namespace, socket_path: Path) -> int:
 
 def _print(view: LeaseView) -> None:
     print(f"{view.lease_id}  {view.target} ({view.provider})  {view.state}")
-    print(f"  run      {view.run_id} of loop {view.loop}, {view.sessions} sessions")
+    print(f"  run      {view.run_id} of loop {view.loop}, {counted(view.sessions, 'session')}")
     ends = f", expires {when(view.expires_ms)}" if view.expires_ms else ""
     kind = "" if view.revocable else ", cannot be revoked"
     print(f"  since    {when(view.began_ms)}{ends}{kind}")

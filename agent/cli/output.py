@@ -1,4 +1,4 @@
-"""What the commands that ask the daemon print: moments for people, JSON for programs."""
+"""What commands print: moments and counts for people, JSON for programs."""
 
 import datetime as dt
 import sys
@@ -12,6 +12,11 @@ def when(unix_ms: int) -> str:
         return "never"
     moment = dt.datetime.fromtimestamp(unix_ms / 1000, dt.UTC)
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number with its thing in the plural, or in the singular if it is one."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def form(value: msgspec.Struct) -> dict[str, object]:

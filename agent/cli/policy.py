@@ -12,6 +12,7 @@ from agent.cli import policy_explain
 from agent.cli.client import Client
 from agent.cli.collector_text import json_line
 from agent.cli.help import Commands, add_command
+from agent.cli.output import counted
 from agent.config.daemon import Daemon
 from agent.policy.errors import PolicyError, Problem
 from agent.policy.schema import Policy
@@ -66,7 +67,7 @@ def check(arguments: argparse.Namespace, config: Daemon) -> int:
         return 0
     for warning in policy.warnings:
         sys.stderr.write(f"{warning.place}: warning: {warning.text}\n")
-    print(f"ok: {len(policy.loops)} loops, {len(policy.targets)} targets, "
+    print(f"ok: {counted(len(policy.loops), 'loop')}, {counted(len(policy.targets), 'target')}, "
           f"revision {policy.revision[:12]}")  # fmt: skip
     return 0
 

@@ -24,7 +24,7 @@ from agent.broker.control import (
 )
 from agent.cli.client import Client
 from agent.cli.collector_text import clean
-from agent.cli.output import form, print_json, when
+from agent.cli.output import counted, form, print_json, when
 from agent.ipc.messages import Layer
 from agent.model.ids import RunId
 
@@ -70,13 +70,14 @@ def status(arguments: argparse.Namespace, socket_path: Path) -> int:
         return 0
     accepting = "accepts runs" if view.accepting else f"REFUSES RUNS: {view.accepting_detail}"
     print(f"loopwarden {view.version}, instance {view.instance}: {accepting}")
-    print(f"policy    {view.policy_revision[:12]}, {view.loops} loops, {view.targets} targets, "
-          f"loaded {when(view.policy_loaded_ms)}")  # fmt: skip
+    print(f"policy    {view.policy_revision[:12]}, {counted(view.loops, 'loop')}, "
+          f"{counted(view.targets, 'target')}, loaded {when(view.policy_loaded_ms)}")  # fmt: skip
     if view.policy_problem:
         print("          the newest files are REJECTED, the policy before is in force:")
         for line in view.policy_problem.splitlines():
             print(f"          {clean(line)}")
-    print(f"live      {view.runs} runs, {view.sessions} sessions, {view.leases} leases")
+    live = (view.runs, "run"), (view.sessions, "session"), (view.leases, "lease")
+    print("live      " + ", ".join(counted(number, thing) for number, thing in live))
     print(f"workers   {', '.join(view.workers) or 'NONE'}")
     if view.reporter is None:
         print("records   the reporter does NOT answer")

@@ -21,7 +21,7 @@ def test_check_says_ok_or_every_problem(
 ) -> None:
     """By directory and by file; 1 with file, line and column."""
     assert loopwarden(["policy", "check", "--dir", str(directory)]) == 0
-    assert "ok: 1 loops, 2 targets" in capsys.readouterr().out
+    assert "ok: 1 loop, 2 targets" in capsys.readouterr().out
     bad = directory / "bad.yaml"
     bad.write_text("loops: {x: {rulez: []}}\n")
     assert loopwarden(["policy", "check", str(bad)]) == 1
