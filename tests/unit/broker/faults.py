@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from agent.broker.lease_calls import CONFIRM_S, ISSUE_S, RENEW_S, REVOKE_S
+from agent.broker.shared import MAKE_S
 from agent.broker.sources import BrokerClient
 from agent.broker.sql_client import Session
 from agent.credentials.spec import (
@@ -25,6 +27,7 @@ from agent.credentials.spec import (
 )
 from agent.model.secret import Secret
 from agent.runtime import clock
+from tests.unit.broker.passing import PassingLoop
 
 Answer = TypeVar("Answer")
 SAID = b'{"errors": ["failed to connect to the database"], "error": "invalid_request"}'
@@ -40,9 +43,10 @@ class Fault(StrEnum):
     BAD_REQUEST = "400 for down"  # not taken; the backend says that we are wrong
     QUEUED = "202 for 204"  # not taken; the backend says that it will be
     NONSENSE = "nonsense"  # not taken (a program: taken); an answer that means nothing
-    HANGS = "hangs"  # not taken, and no answer ever
+    HANGS = "hangs"  # not taken, and no answer ever: the broker's longest wait passes
 
 
+HANGS_S = max(ISSUE_S, RENEW_S, REVOKE_S, CONFIRM_S, MAKE_S) + 1
 KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
 
 
@@ -103,6 +107,9 @@ async def step(plan: Plan, take: Callable[[], Awaitable[Answer]], forms: Forms) 
                 await take()
             return forms.nonsense()  # type: ignore[no-any-return]
         case Fault.HANGS:
+            event_loop = asyncio.get_running_loop()
+            assert isinstance(event_loop, PassingLoop)
+            event_loop.passed_s += HANGS_S
             await asyncio.Event().wait()
     raise AssertionError(f"still alive after {fault}")
 

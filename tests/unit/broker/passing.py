@@ -1,4 +1,4 @@
-"""Leases at real servers: a clock that a test lets pass, and waiting for what sets no event."""
+"""Time at real servers: clocks that a test lets pass, and waiting for what sets no event."""
 
 import asyncio
 import time
@@ -14,6 +14,42 @@ async def until(holds: Callable[[], bool], within_s: float = 3_600.0) -> None:
     end = time.monotonic() + within_s
     while not holds() and time.monotonic() < end:  # noqa: ASYNC110 - servers set no event
         await asyncio.sleep(TICK_S)
+
+
+class Deadlines:
+    """In place of asyncio.timeout: none passes before the test lets it, however slow all is."""
+
+    SOON_S = 0.2
+
+    def __init__(self) -> None:
+        self.asked_s: list[float | None] = []
+        self._open: tuple[asyncio.AbstractEventLoop, asyncio.Timeout] | None = None
+        self._timeout = asyncio.timeout
+
+    def timeout(self, within_s: float | None) -> asyncio.Timeout:
+        """See asyncio.timeout."""
+        self.asked_s.append(within_s)
+        deadline = self._timeout(None)
+        self._open = asyncio.get_running_loop(), deadline
+        return deadline
+
+    def pass_soon(self) -> None:
+        """Let the last one that was begun pass; any thread may say so."""
+        assert self._open is not None
+        event_loop, deadline = self._open
+        event_loop.call_soon_threadsafe(
+            lambda: deadline.reschedule(event_loop.time() + self.SOON_S)
+        )
+
+
+class PassingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose timers a test can let pass."""
+
+    passed_s = 0.0
+
+    def time(self) -> float:
+        """See asyncio.AbstractEventLoop."""
+        return super().time() + self.passed_s
 
 
 class PassingClock(SystemClock):

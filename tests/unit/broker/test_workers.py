@@ -355,8 +355,11 @@ def test_a_journal_that_can_not_be_written_is_an_alarm(
     run_async(main())
 
 
-def test_the_others_are_asked_to_stop_what_they_hold(tmp_path: Path) -> None:
+def test_the_others_are_asked_to_stop_what_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For a session of the asking worker's own, of its run and target, and for no other."""
+    monkeypatch.setattr(stops, "STOP_TIMEOUT_S", 60.0)
 
     async def main() -> None:
         async with host(tmp_path) as made:

@@ -9,10 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.credentials.oauth2 import SPEC
-from agent.credentials.spec import REMEMBERED_MAX, CredentialError
+from agent.credentials.spec import HTTP_S, REMEMBERED_MAX, CredentialError
 from agent.model.ids import LeaseId
+from tests.servers.https import Asked
 from tests.servers.oauth import CANARY, oauth_server
 from tests.unit.broker.harness import run_async
+from tests.unit.broker.passing import Deadlines
 from tests.unit.credentials.oauth2.stage import NOW_MS, Stage, wanted
 
 
@@ -70,12 +72,21 @@ def test_faults_at_the_end(stage: Stage, fault: str, path: str) -> None:
 
 def test_a_silent_server_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The HTTP client's own bound ends the wait; something may have been made."""
+    deadlines = Deadlines()
+
+    class Noticed(list[Asked]):
+        def append(self, asked: Asked) -> None:
+            super().append(asked)
+            deadlines.pass_soon()
+
     assert stage.server.https is not None
     stage.server.https.faults = {"/token": ["silent"]}
-    monkeypatch.setattr("agent.broker.http_client.HTTP_S", 0.2)
-    with pytest.raises(CredentialError, match=r"within 0\.2 s") as caught:
+    stage.server.https.asked = Noticed()
+    monkeypatch.setattr(asyncio, "timeout", deadlines.timeout)
+    with pytest.raises(CredentialError, match=f"within {HTTP_S:.3g} s") as caught:
         stage.issue(stage.settings())
     assert not caught.value.nothing_made
+    assert deadlines.asked_s == [HTTP_S]
 
 
 @pytest.mark.parametrize(
