@@ -56,16 +56,21 @@ def clean(config: PlaneConfig) -> Cleaned:
         pins += objects.unpin_version(top)
     table = nft.remove(config.instance)
     cgroups, left = _remove_cgroups(tree, [*paths, config.slice_path])
-    alone = claims.release(config.instance)
-    withdrawn = 0
-    if alone:
-        networks = (config.synthetic4, config.synthetic6)
-        withdrawn = sum(routes.withdraw(ipaddress.ip_network(one)) for one in networks)
-    restored = alone and sysctls.restore()
+    withdrawn, restored = _put_back(config)
     for directory in (sole.lock_dir(config.pin_dir), config.pin_dir):
         if directory.is_dir():
             directory.rmdir()
     return Cleaned(pins, table, withdrawn, restored, cgroups, left)
+
+
+def _put_back(config: PlaneConfig) -> tuple[int, bool]:
+    """Give up our claim on host settings; the last puts them back: routes, and the sysctl."""
+    with claims.turn():
+        if not claims.release(config.instance):
+            return 0, False
+        networks = (config.synthetic4, config.synthetic6)
+        withdrawn = sum(routes.withdraw(ipaddress.ip_network(one)) for one in networks)
+        return withdrawn, sysctls.restore()
 
 
 def _run_cgroups(config: PlaneConfig) -> list[str]:

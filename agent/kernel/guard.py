@@ -60,10 +60,11 @@ class Guard:
     def install_host(self) -> None:
         """Make the slice, routes and sysctl. Raises OSError."""
         self._slice_id = self._tree.create(self._config.slice_path)
-        claims.claim(self._config.instance)
-        for network in self.networks:
-            routes.ensure(network)
-        sysctls.ensure()
+        with claims.turn():
+            claims.claim(self._config.instance)
+            for network in self.networks:
+                routes.ensure(network)
+            sysctls.ensure()
 
     def verify(self, programs: tuple[str, ...]) -> tuple[Repair, ...]:
         """Return what was missing. Links are not put back here: detail says to restart."""

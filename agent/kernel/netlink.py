@@ -19,10 +19,12 @@ NLMSG_DONE = 3
 NLM_F_REQUEST = 0x1
 NLM_F_MULTI = 0x2
 NLM_F_ACK = 0x4
+NLM_F_DUMP_INTR = 0x10
 NLM_F_DUMP = 0x300
 HEADER = struct.Struct("=IHHII")
 RECEIVE_BYTES = 1 << 18
 TIMEOUT_S = 2.0  # the kernel answers at once; past this the request has failed
+DUMP_TRIES = 100  # of a dump that others' changes interrupted; then the request has failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ def exchange(family: int, messages: bytes, last: int) -> list[Message]:
     """Send, and read until the message numbered `last` is acknowledged or its dump ends.
 
     Raises:
-        OSError: what the kernel answered to any of them, ETIMEDOUT, or EBADMSG for an answer
-            that is cut short.
+        OSError: what the kernel answered to any of them, ETIMEDOUT, EINTR for a dump while which
+            something was changed, or EBADMSG for an answer that is cut short.
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family) as link:
         link.settimeout(TIMEOUT_S)
@@ -68,6 +70,23 @@ def exchange(family: int, messages: bytes, last: int) -> list[Message]:
         return answers
 
 
+def dump(family: int, message: bytes) -> list[Message]:
+    """Ask for a list that is one state of the kernel's, whoever changes it meanwhile.
+
+    A dump takes several reads; a change between two of them may leave out what did not change.
+    The kernel marks such a dump (NLM_F_DUMP_INTR in linux/netlink.h), and it is made anew.
+
+    Raises:
+        OSError: as exchange; EINTR after DUMP_TRIES.
+    """
+    for _ in range(DUMP_TRIES - 1):
+        try:
+            return exchange(family, message, 1)
+        except InterruptedError:
+            continue
+    return exchange(family, message, 1)
+
+
 def _read(data: bytes, last: int, answers: list[Message]) -> tuple[bool, int]:
     offset = 0
     while offset + HEADER.size <= len(data):
@@ -76,6 +95,8 @@ def _read(data: bytes, last: int, answers: list[Message]) -> tuple[bool, int]:
             return True, errno.EBADMSG
         payload = data[offset + HEADER.size : offset + size]
         offset += (size + 3) & ~3
+        if flags & NLM_F_MULTI and flags & NLM_F_DUMP_INTR:
+            return True, errno.EINTR
         if type_ == NLMSG_ERROR:
             number = -int.from_bytes(payload[:4], sys.byteorder, signed=True)
             if len(payload) < 4 or number < 0:

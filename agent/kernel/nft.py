@@ -27,6 +27,7 @@ from agent.kernel.netlink import (
     NLM_F_DUMP,
     NLM_F_REQUEST,
     Message,
+    dump,
     exchange,
     request,
 )
@@ -320,7 +321,7 @@ def remove(table: str) -> bool:
 
 def _dump(message: nfgen_msg, kind: int, attrs: list[object]) -> list[bytes]:
     frame = _encode(message, kind, NLM_F_DUMP, 1, attrs)
-    return [answer.payload for answer in exchange(NETLINK_NETFILTER, frame, 1)]
+    return [answer.payload for answer in dump(NETLINK_NETFILTER, frame)]
 
 
 def _attribute(payload: bytes, number: int) -> bytes | None:

@@ -10,7 +10,14 @@ import socket
 
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from agent.kernel.netlink import NETLINK_ROUTE, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, exchange
+from agent.kernel.netlink import (
+    NETLINK_ROUTE,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    dump,
+    exchange,
+)
 
 ROUTE_PROTOCOL = 76  # unassigned in /etc/iproute2/rt_protos
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
@@ -51,7 +58,7 @@ def _message(network: Network, kind: int, flags: int) -> bytes:
 
 def owner(network: Network) -> int | None:
     """Return the protocol number of the local route of exactly this network, None without."""
-    for answer in exchange(NETLINK_ROUTE, _message(network, _GETROUTE, NLM_F_DUMP), 1):
+    for answer in dump(NETLINK_ROUTE, _message(network, _GETROUTE, NLM_F_DUMP)):
         family, length, _, _, table, protocol, _, kind = answer.payload[:8]
         expected = socket.AF_INET if network.version == 4 else socket.AF_INET6
         if (family, length, table, kind) != (

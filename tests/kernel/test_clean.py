@@ -3,12 +3,11 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.kernel import abi, claims, nft, objects, sysctls
+from agent.kernel import abi, nft, objects
 from agent.kernel.cgroups import CgroupTree
 from agent.kernel.clean import clean, configs, instances, parse
 from agent.kernel.config import PlaneConfig
@@ -85,25 +84,6 @@ def test_clean_takes_half_a_start_away(bench: Bench, config: PlaneConfig, missin
     assert not CgroupTree.find().exists(config.slice_path)
 
 
-def test_routes_there_before_stay(config: PlaneConfig) -> None:
-    """A route that somebody else made is used and not removed."""
-    network = "203.0.113.0/24"
-    config = replace(config, synthetic4=network)
-    add = ["ip", "route", "add", "local", network, "dev", "lo", "proto", "99"]
-    subprocess.run(add, check=True)
-    try:
-        plane = Plane.open(config)
-        plane.close()
-        clean(config)
-        shown = subprocess.run(
-            ["ip", "-N", "route", "show", "table", "local", "exact", network],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert "proto 99" in shown.stdout
-    finally:
-        subprocess.run(["ip", "route", "del", "local", network, "dev", "lo"], check=True)
-
-
 def test_a_new_abi_takes_over(bench: Bench, config: PlaneConfig) -> None:
     """Pins of another ABI: runs are copied and processes tagged anew, then the old pins go."""
     run = bench.run()
@@ -159,14 +139,3 @@ def test_an_instance_is_found_by_its_pins_alone(tmp_path: Path) -> None:
     wanted = configs(parse(["--all", "--bpffs", str(tmp_path)]))
     [config] = [config for config in wanted if config.instance == "lw-one"]
     assert (config.pin_dir, config.slice_path) == (tmp_path / "lw-one", "/lw-one.slice")
-
-
-def test_the_sysctl_is_put_back_by_the_last(config: PlaneConfig) -> None:
-    """It is 1 while any instance is there; what it was before comes back with the last one."""
-    others = claims.claimed()
-    before = sysctls.value()
-    plane = Plane.open(config)
-    plane.close()
-    assert sysctls.value() == "1"
-    clean(config)
-    assert others or claims.claimed() or sysctls.value() == before

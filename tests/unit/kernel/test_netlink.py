@@ -7,17 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.kernel import netlink
 from agent.kernel.netlink import (
+    DUMP_TRIES,
     HEADER,
     NETLINK_ROUTE,
     NLM_F_ACK,
     NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
     NLM_F_MULTI,
     NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
     Message,
     _read,
+    dump,
     exchange,
     request,
 )
@@ -51,6 +55,8 @@ def test_a_request_has_its_header() -> None:
         (request(NLMSG_DONE, NLM_F_MULTI, struct.pack("=i", -2)), (True, errno.ENOENT)),
         (request(NLMSG_ERROR, 0, b"\0\0\0"), (True, errno.EBADMSG)),
         (request(NLMSG_ERROR, 0, struct.pack("=i", 1)), (True, errno.EBADMSG)),
+        (request(NEW, NLM_F_MULTI | NLM_F_DUMP_INTR, b"x"), (True, errno.EINTR)),
+        (request(NLMSG_DONE, NLM_F_MULTI | NLM_F_DUMP_INTR, bytes(4)), (True, errno.EINTR)),
         (bytes(16), (True, errno.EBADMSG)),  # a length of 0 would never end
         (HEADER.pack(15, NEW, 0, 1, 0), (True, errno.EBADMSG)),
         (HEADER.pack(17, NEW, 0, 1, 0), (True, errno.EBADMSG)),  # longer than what came
@@ -85,3 +91,26 @@ def test_the_kernel_answers() -> None:
     with pytest.raises(OSError) as caught:
         exchange(NETLINK_ROUTE, request(0x7FF0, NLM_F_REQUEST | NLM_F_ACK, bytes(16)), 1)
     assert caught.value.errno == errno.EOPNOTSUPP
+
+
+@pytest.mark.parametrize("interrupted", [0, DUMP_TRIES - 1, DUMP_TRIES])
+def test_a_dump_that_was_interrupted_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch, interrupted: int
+) -> None:
+    """What changed meanwhile may have hidden what did not: asked again, up to DUMP_TRIES."""
+    asked: list[bytes] = []
+
+    def answer(family: int, messages: bytes, last: int) -> list[Message]:
+        assert (family, last) == (NETLINK_ROUTE, 1)
+        asked.append(messages)
+        if len(asked) <= interrupted:
+            raise OSError(errno.EINTR, "interrupted")
+        return [Message(NEW, b"one")]
+
+    monkeypatch.setattr(netlink, "exchange", answer)
+    if interrupted == DUMP_TRIES:
+        with pytest.raises(InterruptedError):
+            dump(NETLINK_ROUTE, b"list")
+    else:
+        assert dump(NETLINK_ROUTE, b"list") == [Message(NEW, b"one")]
+    assert asked == [b"list"] * min(interrupted + 1, DUMP_TRIES)
