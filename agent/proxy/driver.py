@@ -119,7 +119,7 @@ class Driver:
             session,
             session.grant.target,
             self._intended,
-            services.sessions.operations_of,
+            services.sessions.operations,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._alpn = alpn

@@ -13,8 +13,10 @@ from agent.proxy.recorder import Recorder
 from agent.proxy.session import Session
 from agent.wire.commands import RecordDenied, RecordIntent
 
-# Of a worker, intended and not finished; one more fails. The reporter follows 32,768 of a host.
-OPERATIONS_A_RUN_MAX = 4_096
+# Intended and not finished; one more fails. The reporter follows 32,768 of a host, sessions among
+# them: of these, one run may have half in all workers together, and the 4,096 of its sessions.
+OPERATIONS_A_RUN_MAX = 16_384
+OPERATIONS_A_WORKER_MAX = 4_096
 
 
 class Told(Protocol):
@@ -24,10 +26,35 @@ class Told(Protocol):
         """Hear of one."""
 
 
+class OpenOperations:
+    """A worker's, counted by run."""
+
+    __slots__ = ("_of_runs", "most")
+
+    def __init__(self, workers: int) -> None:
+        """workers: how many the host has; each gives a run an equal share."""
+        self.most = min(OPERATIONS_A_WORKER_MAX, OPERATIONS_A_RUN_MAX // workers)
+        self._of_runs: collections.Counter[RunId] = collections.Counter()
+
+    def __len__(self) -> int:
+        return self._of_runs.total()
+
+    def begin(self, run_id: RunId) -> bool:
+        """Count one more; False: it is past what the run may have. Either way it ends once."""
+        self._of_runs[run_id] += 1
+        return self._of_runs[run_id] <= self.most
+
+    def end(self, run_id: RunId) -> None:
+        """Count one less."""
+        self._of_runs[run_id] -= 1
+        if not self._of_runs[run_id]:
+            del self._of_runs[run_id]
+
+
 class Intents:
     """One session's."""
 
-    __slots__ = ("_of_runs", "_open", "_recorder", "_session", "_target", "_then")
+    __slots__ = ("_of_worker", "_open", "_recorder", "_session", "_target", "_then")
 
     def __init__(
         self,
@@ -35,14 +62,14 @@ class Intents:
         session: Session,
         target: Target,
         then: Told,
-        of_runs: collections.Counter[RunId],
+        of_worker: OpenOperations,
     ) -> None:
-        """of_runs: the worker's open operations, counted by run."""
+        """of_worker: the open operations of all its sessions, these among them."""
         self._recorder = recorder
         self._session = session
         self._target = target
         self._then = then
-        self._of_runs = of_runs
+        self._of_worker = of_worker
         self._open: dict[OperationId, bool] = {}  # intended, not finished → told to the relay
 
     def __bool__(self) -> bool:
@@ -54,9 +81,8 @@ class Intents:
         session = self._session
         session.operations += 1
         self._open[operation_id] = False
-        self._of_runs[session.run_id] += 1
         answer = functools.partial(self._intended, operation_id)
-        if self._of_runs[session.run_id] > OPERATIONS_A_RUN_MAX:
+        if not self._of_worker.begin(session.run_id):
             asyncio.get_running_loop().call_soon(answer, False)
             return
         self._recorder.intend(
@@ -112,10 +138,7 @@ class Intents:
         """Return whether it was open."""
         if self._open.pop(operation_id, None) is None:
             return False
-        run_id = self._session.run_id
-        self._of_runs[run_id] -= 1
-        if not self._of_runs[run_id]:
-            del self._of_runs[run_id]
+        self._of_worker.end(self._session.run_id)
         return True
 
     def _intended(self, operation_id: OperationId, durable: bool) -> None:  # noqa: FBT001 - Answer

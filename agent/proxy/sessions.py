@@ -1,6 +1,5 @@
 """The live sessions of a worker: bounded, found by run, closed exactly once."""
 
-import collections
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Protocol
 from agent.model.audit import SessionClosed
 from agent.model.ids import LeaseId, RunId, TargetName
 from agent.model.reason import Reason
+from agent.proxy.intents import OpenOperations
 from agent.proxy.session import Session
 from agent.runtime.clock import monotonic_ns
 
@@ -46,12 +46,13 @@ class Sessions:
         self,
         on_closed: Callable[[Session, SessionClosed], None],
         connections_max: int = CONNECTIONS_MAX,
+        workers: int = 1,
     ) -> None:
-        """on_closed is told once a session, with its last record."""
+        """on_closed is told once a session, with its last record. workers: of the host."""
         self._by_run: dict[RunId, set[Live]] = {}
         self._arriving: dict[RunId, set[Arriving]] = {}
         self._count = 0
-        self.operations_of: collections.Counter[RunId] = collections.Counter()  # that are open
+        self.operations = OpenOperations(workers)
         self._on_closed = on_closed
         self._a_run_max = max(1, min(CONNECTIONS_A_RUN_MAX, connections_max // A_RUNS_SHARE))
 

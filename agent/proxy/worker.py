@@ -76,7 +76,7 @@ class Worker:
         self._services = Services(
             peers,
             Recorder(lambda _: self._balance()),
-            Sessions(self._closed, self._connections_max),
+            Sessions(self._closed, self._connections_max, self._config.proxy_workers),
             Pool(self._idle_max),
             dialler,
             Leaves(peers),

@@ -1,9 +1,12 @@
 """Intents: each is ended once, and a run has so many open in a worker."""
 
 import asyncio
-import collections
 from typing import cast
 
+import pytest
+
+from agent.broker.sessions import OPEN_A_RUN_MAX
+from agent.config.daemon import PROXY_WORKERS_MAX
 from agent.ipc.endpoint import Endpoint
 from agent.ipc.messages import Durable, Record
 from agent.ipc.records import unpack_event
@@ -11,8 +14,14 @@ from agent.model.audit import OperationFinished, OperationIntended, Outcome
 from agent.model.ids import OperationId, RuleId, RunId, SessionId
 from agent.model.operation import Operation
 from agent.model.reason import Reason
-from agent.proxy.intents import OPERATIONS_A_RUN_MAX, Intents
+from agent.proxy.intents import (
+    OPERATIONS_A_RUN_MAX,
+    OPERATIONS_A_WORKER_MAX,
+    Intents,
+    OpenOperations,
+)
 from agent.proxy.recorder import Recorder
+from agent.reporter.work import OPEN_MAX
 from agent.wire.commands import RecordDenied, RecordIntent
 from tests.unit.proxy.harness import target
 from tests.unit.proxy.test_session import RUN, session
@@ -64,30 +73,42 @@ class Told:
 
 
 def test_a_run_has_so_many_operations_open() -> None:
-    """At OPERATIONS_A_RUN_MAX all are recorded; one past it fails, until one of them has ended."""
+    """At OPERATIONS_A_WORKER_MAX all are recorded; one past it fails, until one has ended."""
 
     async def main() -> None:
-        reporter, told, of_runs = Reporter(), Told(), collections.Counter[RunId]()
-        one, two = (Intents(reporter.recorder, session(), target(), told, of_runs) for _ in "12")
-        for number in range(OPERATIONS_A_RUN_MAX - 1):
+        reporter, told, of_worker = Reporter(), Told(), OpenOperations(workers=1)
+        one, two = (Intents(reporter.recorder, session(), target(), told, of_worker) for _ in "12")
+        for number in range(OPERATIONS_A_WORKER_MAX - 1):
             one.intend(RecordIntent(operation(number), RuleId("r/0"), None))
             if number % 1_000 == 0:
                 await asyncio.sleep(0)
-        last, past, after = (operation(OPERATIONS_A_RUN_MAX + number) for number in range(3))
+        last, past, after = (operation(OPERATIONS_A_WORKER_MAX + number) for number in range(3))
         two.intend(RecordIntent(last, RuleId("r/0"), None))
         two.intend(RecordIntent(past, RuleId("r/0"), None))
-        await told.until(OPERATIONS_A_RUN_MAX + 1)
+        await told.until(OPERATIONS_A_WORKER_MAX + 1)
         assert [name for name, durable in told.of.items() if not durable] == [past.operation_id]
-        assert reporter.intended == OPERATIONS_A_RUN_MAX
+        assert reporter.intended == OPERATIONS_A_WORKER_MAX
         two.deny(RecordDenied(past, RuleId("r/0"), Reason.RECORD_FAILED, "", "503"))
         one.finish(finished_as("o0"))
         one.finish(finished_as("o0"))  # said twice, counted once
         two.intend(RecordIntent(after, RuleId("r/0"), None))
-        await told.until(OPERATIONS_A_RUN_MAX + 2)
+        await told.until(OPERATIONS_A_WORKER_MAX + 2)
         assert told.of[after.operation_id]
-        assert of_runs[RUN] == OPERATIONS_A_RUN_MAX
+        assert len(of_worker) == OPERATIONS_A_WORKER_MAX
         one.settle(Reason.RUN_ENDED)
         two.settle(Reason.RUN_ENDED)
-        assert not of_runs
+        assert not of_worker
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("workers", [1, 4, 5, 7, PROXY_WORKERS_MAX])
+def test_a_run_can_not_fill_what_the_reporter_follows(workers: int) -> None:
+    """However many workers: all that one run may have open leaves room in the reporter."""
+    of_worker = OpenOperations(workers)
+    assert 0 < of_worker.most <= OPERATIONS_A_WORKER_MAX
+    assert of_worker.most * workers <= OPERATIONS_A_RUN_MAX
+    assert OPERATIONS_A_RUN_MAX + OPEN_A_RUN_MAX < OPEN_MAX
+    begun = [of_worker.begin(RUN) for _ in range(of_worker.most + 1)]
+    assert begun == [True] * of_worker.most + [False]
+    assert of_worker.begin(RunId("another"))
