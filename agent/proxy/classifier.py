@@ -2,7 +2,8 @@
 
 The same text has the same class, whoever sends it, so what was classified is kept; where a
 dialect says so, once for all texts that differ in values only. A text over which the process
-died, or that is past a bound, is UNKNOWN: the most dangerous class.
+died, or that is past a bound, is UNKNOWN: the most dangerous class. One that the machine had no
+time for is neither: it is refused, not kept, and may be tried again.
 
 Runs take turns, one text each, so that a run which sends many holds up no other by more than one;
 and a run's queue is bounded: a text past that is refused, whatever the policy says of UNKNOWN.
@@ -33,7 +34,7 @@ WAITING_A_RUN_MIN = 4  # what a run may have waiting however many others wait
 NORMALIZED_CHARACTERS_MAX = 32 << 10  # a longer one is cut, and says so
 CRASHED = "the parser gave up on this text (too deep, too slow or too large)"
 TOO_MUCH = "it has more statements and names than can be decided at once"
-BUSY = Classified((), "", busy=True)  # too many wait: nobody has looked at it
+BUSY = Classified((), "", busy=True)  # too many wait, or it did for too long: nobody knows
 
 NO_KINSHIPS: Mapping[str, Kinship] = MappingProxyType({})
 logger = logging.getLogger(__name__)
@@ -119,10 +120,13 @@ class _Lane:
             self._lost()
 
     def _answered(self) -> None:
+        without = unknown(CRASHED)
         try:
             answer = self._process.answer()
         except BlockingIOError:
             return
+        except TimeoutError:
+            answer, without = None, BUSY  # the text may be as harmless as any
         except OSError:
             self._lost()
             return
@@ -134,7 +138,7 @@ class _Lane:
             logger.warning("a classifier process died over a text of %d characters", len(ask[1]))
         self._next(ask)
         if answer is None:
-            self._on_answer(ask, unknown(CRASHED), 0)
+            self._on_answer(ask, without, 0)
         else:
             self._on_answer(ask, _decode(answer), len(answer))
 
@@ -233,7 +237,8 @@ class Classifier:
             self._count[run_id] -= 1
             if not self._count[run_id]:
                 del self._count[run_id]
-        self._keep(ask, classified, answer_bytes)
+        if not classified.busy:
+            self._keep(ask, classified, answer_bytes)
         for waiters in runs.values():
             for then in waiters:
                 then(classified)

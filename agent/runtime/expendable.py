@@ -24,12 +24,12 @@ INLINE_BYTES_MAX = 64 << 10  # a longer request goes in a memory file
 REQUEST_BYTES_MAX = 4 << 20  # one byte more is the caller's error
 ANSWER_BYTES_MAX = 128 << 10  # a longer answer counts as none
 WORK_SECONDS_MAX = 5.0  # of CPU time for one request, then the hand is killed
-WAIT_SECONDS_MAX = 30.0  # and of wall clock
+WAIT_SECONDS_MAX = 30.0  # and of wall clock: then the machine had no time for it
 MEMORY_BYTES_MAX = 1 << 30  # of address space
 STACK_BYTES_MAX = 64 << 20  # where the hard limit allows it
 GARBAGE_THRESHOLD = 200_000  # objects made and not freed before the collector looks
 _INLINE, _FILE = b"\0", b"\1"
-_ANSWER, _NONE = b"\0", b"\1"
+_ANSWER, _NONE, _LATE = b"\0", b"\1", b"\2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,15 @@ class Expendable:
         """Return the answer that is there, None when the hand died over the request.
 
         Raises:
-            OSError: the keeper is gone, or (BlockingIOError) there is no answer yet.
+            OSError: the keeper is gone, or (BlockingIOError) there is no answer yet, or
+                (TimeoutError) the hand was at it for WAIT_SECONDS_MAX, and got less than
+                WORK_SECONDS_MAX of a processor.
         """
         packet = self.sock.recv(ANSWER_BYTES_MAX + 1)
         if not packet:
             raise ConnectionResetError("the keeper is gone")
+        if packet[:1] == _LATE:
+            raise TimeoutError(f"no result within {WAIT_SECONDS_MAX:.0f} s")
         return packet[1:] if packet[:1] == _ANSWER else None
 
     def close(self) -> None:
@@ -104,7 +108,7 @@ def _alone(sock: socket.socket, name: str) -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _name(name)
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM, signal.SIGPROF):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the caller
     keep = sock.fileno()
@@ -142,7 +146,8 @@ def _keep(sock: socket.socket, work: Callable[[bytes], bytes]) -> None:
         _, status = os.waitpid(pid, 0)
         if status == 0:
             os._exit(0)  # it saw the caller's end
-        sock.send(_NONE)
+        late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+        sock.send(_LATE if late else _NONE)
 
 
 def _serve(sock: socket.socket, work: Callable[[bytes], bytes]) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from agent.model.ids import RunId
 from agent.model.sql import Classified, Effect, Relation, Statement, unknown
@@ -26,6 +26,7 @@ from agent.proxy.classifier import (
 from agent.proxy.texts import Texts
 from agent.wire.relay import Kinship
 
+ANSWER_S = 120
 RUN = RunId("run")
 OTHER = RunId("other")
 
@@ -33,9 +34,11 @@ OTHER = RunId("other")
 def classify(text: str) -> Classified:
     """Read, or die, or say too much."""
     if text.startswith("wait"):
-        time.sleep(1.0)
+        Path(text.split()[1]).read_bytes()  # of a pipe: until the test has written to it
     if text.startswith("die"):
         os.kill(os.getpid(), signal.SIGSEGV)
+    if text.startswith("late"):
+        signal.raise_signal(signal.SIGALRM)  # as after WAIT_SECONDS_MAX
     relation = Relation("", "t" * 100)
     many = {"many": 4_000, "some": 900}.get(text[:4], 1)
     return Classified((Statement("SELECT", frozenset({Effect.READ}), (relation,) * many),), text)
@@ -62,7 +65,7 @@ def asked(one: Classifier, text: str, run_id: RunId = RUN) -> "asyncio.Future[Cl
 
 async def ask(one: Classifier, text: str) -> Classified:
     """Ask and wait."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(ANSWER_S):
         return await asked(one, text)
 
 
@@ -117,6 +120,19 @@ def test_a_crash_is_the_worst_class() -> None:
     asyncio.run(scenario())
 
 
+def test_a_text_without_time_is_nobodys_fault() -> None:
+    """What the machine had no time for is refused and not kept: it has no class at all."""
+
+    async def scenario() -> None:
+        async with running() as one:
+            flights = [asked(one, "late"), asked(one, "late", OTHER), asked(one, "after")]
+            assert [await flight for flight in flights[:2]] == [BUSY] * 2
+            assert (await flights[2]).normalized == "after"
+            assert one.known("x", "late") is None
+
+    asyncio.run(scenario())
+
+
 def test_bounds() -> None:
     """Too many names, too many waiting, too many kept: each has its answer."""
 
@@ -154,13 +170,14 @@ def test_what_is_kept_is_bounded_by_what_it_takes() -> None:
     asyncio.run(scenario())
 
 
-def test_a_lost_keeper_denies() -> None:
+def test_a_lost_keeper_denies(tmp_path: Path) -> None:
     """Who waits when the keeper dies hears UNKNOWN, and the worker is told."""
 
     async def scenario() -> None:
         gone: list[bool] = []
         async with running(lambda: gone.append(True)) as one:
-            flights = [asked(one, text) for text in ("wait", "select 1")]
+            os.mkfifo(tmp_path / "pipe")
+            flights = [asked(one, text) for text in (f"wait {tmp_path}/pipe", "select 1")]
             os.kill(one._short._process.keeper_pid, signal.SIGKILL)
             assert [await flight for flight in flights] == [unknown(CRASHED)] * 2
             assert gone == [True]
@@ -188,15 +205,17 @@ def test_a_sessions_answers_keep_their_order() -> None:
     asyncio.run(scenario())
 
 
-def test_a_long_text_holds_up_no_short_one() -> None:
+def test_a_long_text_holds_up_no_short_one(tmp_path: Path) -> None:
     """A short text, at the limit, is answered while a longer one is still being read."""
 
     async def scenario() -> None:
         async with running() as one:
-            long = asked(one, "wait" + "x" * (SHORT_TEXT_CHARACTERS_MAX - 3))
+            os.mkfifo(tmp_path / "pipe")
+            long = asked(one, f"wait {tmp_path}/pipe ".ljust(SHORT_TEXT_CHARACTERS_MAX + 1, "x"))
             short = await ask(one, "y" * SHORT_TEXT_CHARACTERS_MAX)
             assert short.normalized.startswith("y")
             assert not long.done()
+            (tmp_path / "pipe").write_bytes(b"go on")
             assert (await long).normalized.startswith("wait")
 
     asyncio.run(scenario())
@@ -216,7 +235,7 @@ def test_runs_take_turns() -> None:
                 mine = asked(one, f"polite {number}", OTHER)
                 mine.add_done_callback(lambda done: told.append(done.result().normalized))
                 before = len(told)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(ANSWER_S):
                     await mine
                 assert len(told) - before <= 4, told
             assert (await flights[-1]).normalized == f"flood {WAITING_A_RUN_MAX - 1}"
