@@ -1,5 +1,6 @@
 """What a loop's programs do, with plain sockets: every byte is seen."""
 
+import contextlib
 import socket
 import ssl
 from dataclasses import dataclass
@@ -82,6 +83,23 @@ def read_until(sock: socket.socket, end: bytes) -> bytes:
             break
         data += piece
     return data
+
+
+def read_exactly(sock: socket.socket, count: int) -> bytes:
+    """Return so many bytes, in however many pieces they come; fewer at the end."""
+    data = b""
+    while len(data) < count and (piece := sock.recv(count - len(data))):
+        data += piece
+    return data
+
+
+def read_quietly(sock: socket.socket) -> bytes:
+    """Read to the end, however it comes: what a session that is cut leaves may end in a reset."""
+    pieces: list[bytes] = []
+    with contextlib.suppress(OSError):
+        while piece := sock.recv(1 << 16):
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 def is_reset(worker: Harness, address: str = "198.18.0.1", port: int = 443, mark: int = 1) -> bool:

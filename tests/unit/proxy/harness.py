@@ -56,7 +56,30 @@ from agent.runtime.clock import boot_ns, fresh_ulid
 from tests.servers.certificates import Authority
 from tests.servers.netns import Namespace, listening
 
-WAIT_S = 20.0
+WAIT_S = 60.0
+# How long the worker waits for what a busy machine does late, where a test is not about that time.
+PATIENCE_S = {
+    "agent.proxy.arrival": ("ATTRIBUTE_TIMEOUT_S", "AUTHORIZE_TIMEOUT_S"),
+    "agent.proxy.channel": ("LINGER_S",),
+    "agent.proxy.dial": ("HANDSHAKE_TIMEOUT_S",),
+    "agent.proxy.greeting": ("GREETING_TIMEOUT_S",),
+    "agent.proxy.leases": ("LEASE_TIMEOUT_S",),
+    "agent.proxy.leaves": ("SIGN_TIMEOUT_S",),
+    "agent.proxy.pool": ("IDLE_S",),
+    "agent.proxy.recorder": ("INTENT_TIMEOUT_S",),
+    "agent.proxy.resolver": ("TCP_IDLE_S",),
+    "agent.proxy.turns": ("WAIT_S",),
+    "agent.proxy.upstream": ("CONNECT_TIMEOUT_S", "CONNECT_TOTAL_TIMEOUT_S", "RESOLVE_TIMEOUT_S"),
+}
+PATIENT = f"""
+import importlib, sys
+for module, names in {PATIENCE_S}.items():
+    for name in names:
+        assert hasattr(importlib.import_module(module), name), name
+        setattr(sys.modules[module], name, {WAIT_S})
+from agent.proxy.main import main
+sys.exit(main())
+"""
 PROXY_PORT, DNS_PORT = 15001, 15053
 UNATTRIBUTED_MARK = 0xDEAD
 LOOP = LoopName("nightly")
@@ -114,6 +137,8 @@ class World:
 class Harness:
     """A worker and its peers. Methods may be called from the test's thread."""
 
+    patient = True  # the worker's limits of time are longer than any test
+
     def __init__(self, world: World, near: Namespace, folder: Path) -> None:
         self.world = world
         self.near = near
@@ -140,7 +165,8 @@ class Harness:
         config = self._folder / "loopwarden.toml"
         config.write_text(self.config())
         descriptor = theirs.fileno()
-        argv = [sys.executable, "-m", "agent.proxy", "--config", str(config)]
+        program = ["-c", PATIENT] if self.patient else ["-m", "agent.proxy"]
+        argv = [sys.executable, *program, "--config", str(config)]
         argv += ["--name", "proxy@0", "--fd", str(descriptor)]
         self.process = subprocess.Popen(argv, pass_fds=[descriptor])
         theirs.close()
@@ -291,9 +317,11 @@ class Harness:
     def _serve_kernel(self, sock: socket.socket) -> None:
         self.kernel = self._end(sock, "kernel", self._from_proxy_to_kernel)
 
-    def _note(self, message: Message) -> None:
+    def _note(self, message: Message, *events: AuditEvent) -> None:
+        """Keep what came; before the answer, so that who sees its effect finds it here."""
         with self._changed:
             self.messages.append(message)
+            self.events.extend(events)
             self._changed.notify_all()
 
     def _from_proxy_to_kernel(self, received: Received) -> None:
@@ -301,8 +329,10 @@ class Harness:
             case Pulse():
                 return
             case Attribute(mark, address, port):
+                self._note(received.message)
                 received.reply(self._attribute(mark, Address(address, port)))
-        self._note(received.message)
+            case message:
+                self._note(message)
 
     def _attribute(self, mark: int, destination: Address) -> Attributed:
         session_id = SessionId(fresh_ulid())
@@ -333,15 +363,16 @@ class Harness:
                 answer = self._authorize(self.sessions[session_id])
                 target = None if answer.grant is None else answer.grant.target.name
                 opened = SessionOpened(self.sessions[session_id], LOOP, target, "proxy@0")
-                self.events.append(opened)  # the broker records it before it answers
+                self._note(received.message, opened)  # the broker records it before it answers
                 received.reply(answer)
             case TakeLease(session_id):
+                self._note(received.message)
                 received.reply(self._lease(self.sessions[session_id]))
             case SignLeaf(name, public_key_der):
+                self._note(received.message)
                 received.reply(self._sign(name, public_key_der))
-            case _:
-                pass
-        self._note(received.message)
+            case message:
+                self._note(message)
 
     def _target_of(self, attribution: Attribution) -> Target | None:
         destination = attribution.destination
@@ -389,11 +420,9 @@ class Harness:
     def _from_proxy_to_reporter(self, received: Received) -> None:
         message = received.message
         assert isinstance(message, Record)
-        with self._changed:
-            self.events.extend(unpack_event(kind, body) for kind, body in message.events)
+        self._note(message, *(unpack_event(kind, body) for kind, body in message.events))
         if message.durable and self.world.durable and self.reporter is not None:
             self.reporter.notify(Durable(message.durable))
-        self._note(message)
 
 
 def _udp() -> socket.socket:

@@ -32,6 +32,7 @@ from tests.unit.proxy.calls import (
     is_reset,
     parse,
     read_all,
+    read_exactly,
     read_head,
     read_until,
     secure,
@@ -327,7 +328,7 @@ def test_upstream_connections_are_reused_for_the_same_run_and_lease_only(
                 with secure(worker, authority, mark=mark) as sock:
                     sock.sendall(get("/", close=False))
                     assert read_head(sock).startswith(b"HTTP/1.1 200 ")
-                    assert sock.recv(2) == b"ok"
+                    assert read_exactly(sock, 2) == b"ok"
                 worker.wait_for(SessionClosed, closed)
                 assert len(server.conversations) == connections
 

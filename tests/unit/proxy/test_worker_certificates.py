@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.ipc.messages import LeaseTaken, Message
-from agent.model.audit import OperationDenied
+from agent.model.audit import OperationDenied, SessionClosed
 from agent.model.credential import Shape
 from agent.model.flow import Attribution
 from agent.model.ids import LeaseId, RunId
@@ -14,7 +14,7 @@ from agent.runtime.clock import fresh_ulid
 from tests.servers.certificates import Authority, Identity
 from tests.servers.netns import Namespace
 from tests.servers.scripted import Conversation, Scripted, scripted_server, server_context
-from tests.unit.proxy.calls import call, get, read_head, secure
+from tests.unit.proxy.calls import call, get, read_exactly, read_head, secure
 from tests.unit.proxy.harness import Harness, World, harness, target
 
 CALLS = 12
@@ -70,11 +70,12 @@ def test_each_run_shows_its_own_certificate(
         with harness(world, near, tmp_path, kind=_harness(identities)) as worker:
             for number in range(CALLS):
                 mark = number % 2 + 1
+                worker.wait_for(SessionClosed, number)  # and what it had is there for the next
                 with secure(worker, authority, mark=mark) as sock:
                     sock.sendall(get("/", close=False))
                     assert read_head(sock).startswith(b"HTTP/1.1 200 ")
-                    assert sock.recv(5) == b"run-%d" % mark
-        assert 2 <= len(server.conversations) <= CALLS // 2  # each run has kept one, or so
+                    assert read_exactly(sock, 5) == b"run-%d" % mark
+        assert len(server.conversations) == 2  # each run has kept one
         for identity in identities.values():
             assert identity.key_pem not in server.received
 

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +36,8 @@ from tests.servers.scripted import (
     scripted_server,
     server_context,
 )
-from tests.unit.proxy.calls import HOST, call, get, parse, read_all, secure
-from tests.unit.proxy.harness import Harness, World, harness, target
+from tests.unit.proxy.calls import HOST, call, get, parse, read_all, read_quietly, secure
+from tests.unit.proxy.harness import WAIT_S, Harness, World, harness, target
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 RST = struct.pack("ii", 1, 0)
@@ -44,22 +45,17 @@ RST = struct.pack("ii", 1, 0)
 
 @contextlib.contextmanager
 def against(
-    script: Script, authority: Authority, near: Namespace, folder: Path
+    script: Script,
+    authority: Authority,
+    near: Namespace,
+    folder: Path,
+    kind: type[Harness] = Harness,
 ) -> Iterator[tuple[Harness, Scripted]]:
     """Run a worker whose one target is a server with this script."""
     with scripted_server(script, authority.identity(HOST)) as server:
         one = target(dial_port=server.port, ca_pem=authority.pem)
-        with harness(World(authority, [one]), near, folder) as worker:
+        with harness(World(authority, [one]), near, folder, kind) as worker:
             yield worker, server
-
-
-def read_quietly(sock: socket.socket) -> bytes:
-    """Read to the end, however it comes."""
-    pieces: list[bytes] = []
-    with contextlib.suppress(OSError):
-        while piece := sock.recv(65536):
-            pieces.append(piece)
-    return b"".join(pieces)
 
 
 # the loop's side
@@ -125,7 +121,11 @@ def test_greetings_that_stop_are_ended(
     authority: Authority, near: Namespace, tmp_path: Path
 ) -> None:
     """Silence, half a hello, half a handshake: each is over after GREETING_TIMEOUT_S."""
-    with against(answering(OK), authority, near, tmp_path) as (worker, server):
+
+    class Impatient(Harness):
+        patient = False
+
+    with against(answering(OK), authority, near, tmp_path, Impatient) as (worker, server):
         silent, half, unfinished = (worker.connect() for _ in range(3))
         half.sendall(b"\x16\x03\x01\x02\x00\x01")
         hello = ssl.MemoryBIO()
@@ -134,7 +134,7 @@ def test_greetings_that_stop_are_ended(
             ends.do_handshake()
         unfinished.sendall(hello.read())
         for sock in (silent, half, unfinished):
-            sock.settimeout(GREETING_TIMEOUT_S + 5)
+            sock.settimeout(GREETING_TIMEOUT_S + WAIT_S)
             read_quietly(sock)
             sock.close()
         reasons = [one.reason for one in worker.wait_for(SessionClosed, 3)]
@@ -169,7 +169,7 @@ def test_a_reset_within_a_body_ends_the_upstream(
         with secure(worker, authority) as sock:
             sock.sendall(b"PUT / HTTP/1.1\r\nHost: api.example.com\r\nContent-Length: 9999\r\n\r\n")
             worker.wait_for(OperationIntended)
-            assert server.accepted.acquire(timeout=10)
+            assert server.accepted.acquire(timeout=WAIT_S)
             sock.sendall(b"x" * 100)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
         finished = worker.wait_for(OperationFinished)[0]
@@ -309,22 +309,24 @@ def test_an_idle_connection_that_speaks_is_never_used_again(
     authority: Authority, near: Namespace, tmp_path: Path
 ) -> None:
     """A kept connection on which the server says something unasked is closed, not reused."""
+    idle, closed = threading.Event(), threading.Event()
 
     def script(conversation: Conversation) -> None:
         conversation.read_until(b"\r\n\r\n")
         conversation.send(OK)
-        if not poisoned:
-            poisoned.append(conversation)
+        if not closed.is_set():
+            assert idle.wait(WAIT_S)
+            conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
             with contextlib.suppress(OSError):
-                conversation.sock.settimeout(5.0)
-                conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
-                conversation.read_until(b"never")
+                assert b"HTTP" not in conversation.read_until(b"never")
+            closed.set()
 
-    poisoned: list[Conversation] = []
     with against(script, authority, near, tmp_path) as (worker, server):
-        for count in (1, 2):
-            assert call(worker, authority, get("/")).body == b"ok"
-            worker.wait_for(SessionClosed, count)
+        assert call(worker, authority, get("/")).body == b"ok"
+        worker.wait_for(SessionClosed)
+        idle.set()
+        assert closed.wait(WAIT_S)
+        assert call(worker, authority, get("/")).body == b"ok"
         assert len(server.conversations) == 2
 
 
