@@ -5,6 +5,7 @@ cgroups and mounts before the first and after the last test, and fails with what
 """
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -16,6 +17,12 @@ settings.register_profile(
 )
 settings.register_profile("deep", settings.get_profile("fast"), max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+# nohup and a shell's `&` have these ignored, and so would every program that a test starts. One
+# that is caught here is ignored no less, and back at its default in a program (execve(2)).
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda _number, _frame: None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -105,6 +105,7 @@ def _get(
         handlers.append(urllib.request.ProxyHandler({}))
     opener = urllib.request.build_opener(*handlers)
     until_s = time.monotonic() + within_s
+    late = f"{name} did not answer within {within_s:.0f} s"
     try:
         request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - http alone
         with opener.open(request, timeout=within_s) as answer:
@@ -114,7 +115,7 @@ def _get(
                 if len(body) > ANSWER_BYTES_MAX:
                     raise NoToken(f"{name} sends more than {ANSWER_BYTES_MAX} bytes")
                 if time.monotonic() > until_s:
-                    raise NoToken(f"{name} did not answer within {within_s:.0f} s")
+                    raise NoToken(late)
             if answer.length:
                 raise NoToken(f"the answer of {name} ended before its end")
             return body, answer.headers.get("Metadata-Flavor", "")
@@ -122,8 +123,10 @@ def _get(
         error.close()
         raise NoToken(f"{name} answers {error.code}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError quotes headers
-        why = getattr(error, "reason", None) or type(error).__name__
-        raise NoToken(f"{name}: {why}") from None
+        why = getattr(error, "reason", None) or error
+        if isinstance(why, TimeoutError):
+            raise NoToken(late) from None
+        raise NoToken(f"{name}: {type(error).__name__ if why is error else why}") from None
 
 
 def _field(answer: bytes, name: str, where: str) -> str:

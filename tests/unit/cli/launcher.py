@@ -14,6 +14,7 @@ from typing import Any
 from tests.unit.broker.harness import Host, host
 
 ROOT = Path(__file__).parents[3]
+SOON_S = 100.0  # a guard against hanging; no command here takes so long
 POLICY = """
 targets:
   api: {protocol: http, address: https://api.example.com}
@@ -54,7 +55,7 @@ async def start(line: Sequence[str], **options: Any) -> asyncio.subprocess.Proce
 
 async def finish(process: asyncio.subprocess.Process, given: bytes | None = None) -> Ended:
     """Wait for the end."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SOON_S):
         out, err = await process.communicate(given)
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())

@@ -5,6 +5,8 @@ import os
 import pty
 from pathlib import Path
 
+SOON_S = 100.0  # a guard against hanging; nothing here takes so long
+
 
 class Terminal:
     """Use: terminal = Terminal(line, cwd); await terminal.until(b"…"); await terminal.ended()."""
@@ -24,7 +26,7 @@ class Terminal:
     async def until(self, words: bytes) -> None:
         """Read until the terminal has shown something; forget what was before it."""
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(SOON_S):
                 while words not in self.text:
                     await _readable(self.fd)
                     self.text += os.read(self.fd, 4096)
@@ -36,7 +38,7 @@ class Terminal:
         """Return the exit code (negative: the signal) and hang up."""
         pidfd = os.pidfd_open(self.pid)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(SOON_S):
                 await _readable(pidfd)
         finally:
             os.close(pidfd)

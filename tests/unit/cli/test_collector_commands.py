@@ -126,20 +126,25 @@ def test_a_silent_host_is_marked(
     ask: Ask, engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seen within three heartbeats it is not silent; a little longer ago it is, also for people."""
-    table = schema.hosts
+    wanted = {"host-a": False, "host-b": True}
     now_ms = clock.unix_ms()
-    ages = {"a": query.SILENT_AFTER_MS - 10_000, "b": query.SILENT_AFTER_MS + 1}
-    with engine.begin() as connection:
-        for host, age in ages.items():
-            change = update(table).where(table.c.host_id == host).values(seen_ms=now_ms - age)
-            connection.execute(change)
-    assert {row["name"]: row["silent"] for row in ask("hosts")} == {
-        "host-a": False,
-        "host-b": True,
-    }
+    _seen(engine, a=now_ms - query.SILENT_AFTER_MS, b=now_ms - query.SILENT_AFTER_MS - 1)
+    with engine.connect() as connection:
+        rows = query.hosts(connection, now_ms)
+    assert {row["name"]: row["silent"] for row in rows} == wanted
+    _seen(engine, a=now_ms, b=now_ms - 10 * query.SILENT_AFTER_MS)
+    assert {row["name"]: row["silent"] for row in ask("hosts")} == wanted
     main(["hosts", "--state-dir", str(tmp_path)])
     shown = capsys.readouterr().out.splitlines()
     assert [" silent" in line for line in shown] == [False, False, True]
+
+
+def _seen(engine: Engine, **when_ms: int) -> None:
+    table = schema.hosts
+    with engine.begin() as connection:
+        for host, seen_ms in when_ms.items():
+            change = update(table).where(table.c.host_id == host).values(seen_ms=seen_ms)
+            connection.execute(change)
 
 
 def test_the_store_is_its_owners_only(engine: Engine, tmp_path: Path) -> None:

@@ -71,13 +71,19 @@ def test_kernel_interfaces_are_out_of_reach() -> None:
         "umount /sys/fs/bpf 2>/dev/null && echo UNMOUNTED; true"
     )
 
-    async def main() -> str:
-        async with daemon() as made:
-            ended = await _shell(made, script)
-            return ended.out
+    # counted in a mount namespace of its own, where no other test can mount anything meanwhile
+    alone = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
+    count = 'grep -c " - bpf " /proc/self/mountinfo; exec "$@"'
 
-    mounted = Path("/proc/self/mountinfo").read_text().count(" - bpf ")
-    assert run_async(main()) == f"{mounted}\n"  # covered, and nothing else was printed
+    async def main() -> Ended:
+        async with daemon() as made:
+            line = command(made, *run_words("sh", "-c", script))
+            return await finish(await start([*alone, count, "sh", *line]))
+
+    ended = run_async(main())
+    assert ended.code == 0, ended.err
+    before, *inside = ended.out.splitlines()
+    assert inside == [before]  # covered, and nothing else was printed
 
 
 LOOKS_UP = """

@@ -129,7 +129,7 @@ def test_an_answer_that_drips_is_bounded_as_a_whole(monkeypatch: pytest.MonkeyPa
         conversation.read_until(b"\r\n\r\n")
         conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n")
         conversation.sock.settimeout(0.2)
-        for _ in range(50):
+        while True:
             conversation.send(b"x")
             try:
                 if not conversation.sock.recv(1):
@@ -142,6 +142,25 @@ def test_an_answer_that_drips_is_bounded_as_a_whole(monkeypatch: pytest.MonkeyPa
         pytest.raises(NoToken, match="did not answer within"),
     ):
         azure(_metadata(server), "x")
+
+
+def test_a_server_that_says_nothing_is_told_in_the_same_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether nothing comes at all, or nothing more behind the head."""
+    monkeypatch.setattr("agent.cli.oidc_http.METADATA_S", 0.3)
+    for said in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"):
+
+        def script(conversation: Conversation, said: bytes = said) -> None:
+            conversation.read_until(b"\r\n\r\n")
+            conversation.send(said)
+            conversation.read_until(b"never")
+
+        with (
+            scripted_server(script) as server,
+            pytest.raises(NoToken, match="did not answer within"),
+        ):
+            azure(_metadata(server), "x")
 
 
 def test_nobody_there_is_no_token() -> None:

@@ -2,6 +2,8 @@
 
 import getpass
 import queue
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,9 +22,16 @@ from agent.collector.store import add_host, open_store, store_url
 from agent.pb import collector_pb2 as pb
 from tests.servers.collector import Collector, running_collector
 from tests.unit.collector.chains import beats
-from tests.unit.collector.test_service import NAME_OPTION, credentials, hello
+from tests.unit.collector.test_service import NAME_OPTION, PATIENCE_S, credentials, hello
 
 RUN = "01JD0000000000000000000001"
+# The command waits WAIT_S for the host's word; on a busy machine a test may speak later.
+PATIENT = f"""
+import sys
+from agent.cli import collector, collector_kill
+collector_kill.WAIT_S = {PATIENCE_S}
+sys.exit(collector.main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +50,7 @@ class Stream:
             request_serializer=pb.Upload.SerializeToString,
             response_deserializer=pb.Acknowledgement.FromString,
         )
-        self._answers: Any = ingest(iter(self._uploads.get, None), timeout=20)
+        self._answers: Any = ingest(iter(self._uploads.get, None), timeout=PATIENCE_S)
 
     def send(self, upload: pb.Upload) -> None:
         """Send one message."""
@@ -83,7 +92,15 @@ class Asked:
         self._thread.start()
 
     def _run(self, collector: Collector, words: tuple[str, ...]) -> None:
-        self.done = collector.command("kill", *words, "--state-dir", str(collector.state_dir))
+        state_dir = ("--state-dir", str(collector.state_dir))
+        self.done = subprocess.run(
+            [sys.executable, "-c", PATIENT, "kill", *words, *state_dir],
+            cwd=Path(__file__).parents[3],
+            capture_output=True,
+            text=True,
+            timeout=2 * PATIENCE_S,
+            check=False,
+        )
 
     def result(self) -> tuple[int, str]:
         """Return exit status and output."""
