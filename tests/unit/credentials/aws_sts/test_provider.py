@@ -119,7 +119,7 @@ def test_it_is_narrowed_and_named(stage: Stage) -> None:
     assert issued.provider_id.endswith(f"/{asked.run_id}-nightly")
     assert not issued.revocable
     assert not issued.renewable
-    assert abs(issued.expires_ms - NOW_MS - HOUR_MS / 2) < 3_000
+    assert abs(issued.expires_ms - NOW_MS - HOUR_MS / 2) < 30_000
     long = replace(asked, loop=LoopName("a b/ü" * 20))
     assert len(session_name(long)) == SESSION_NAME_CHARACTERS_MAX
     assert session_name(long).startswith(f"{asked.run_id}-a-b--a-b-")
@@ -133,7 +133,7 @@ def test_how_long_they_live(stage: Stage, ttl_s: int, max_ttl_s: int, seconds: i
     """As short as the target says, and STS gives: 15 minutes at least."""
     issued = stage.issue(replace(stage.asked(), ttl_s=ttl_s, max_ttl_s=max_ttl_s))
     assert stage.sts.last["DurationSeconds"] == str(seconds)
-    assert abs(issued.expires_ms - NOW_MS - 1_000 * seconds) < 3_000
+    assert abs(issued.expires_ms - NOW_MS - 1_000 * seconds) < 30_000
 
 
 def test_the_server_s_clock_counts(stage: Stage) -> None:

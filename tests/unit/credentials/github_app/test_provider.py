@@ -96,7 +96,7 @@ def test_it_is_narrowed(stage: Stage) -> None:
         "permissions": {"metadata": "read", "contents": "read"},
         "repositories": ["orders", "reports"],
     }
-    assert abs(issued.expires_ms - NOW_MS - HOUR_MS) < 3_000
+    assert abs(issued.expires_ms - NOW_MS - HOUR_MS) < 30_000
     asked = replace(stage.asked(), shape=Shape.BASIC)
     basic = run_async(SPEC.make().issue(asked, stage.client, NOW_MS)).credential
     assert isinstance(basic, Basic)

