@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agent.model.grant import Target, UpstreamTls
+from agent.proxy import apart, dial
 from agent.proxy.apart import AT_ONCE_MAX, GOING_ON_MAX, Apart
 from agent.proxy.dial import Dialler
 from agent.proxy.upstream import DialRules
@@ -18,7 +19,15 @@ from tests.servers.scripted import server_context
 from tests.unit.proxy.harness import target
 
 WORD = SendApart(b"may I?", b"S", b"stop")
+WITHIN_S = 60.0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine gives up on nothing here."""
+    monkeypatch.setattr(apart, "APART_S", WITHIN_S)
+    monkeypatch.setattr(dial, "HANDSHAKE_TIMEOUT_S", WITHIN_S)
 
 
 async def said(serve: Serve, times: int = 1, word: SendApart = WORD, **changes: Any) -> None:
@@ -26,13 +35,13 @@ async def said(serve: Serve, times: int = 1, word: SendApart = WORD, **changes: 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)  # noqa: TID251 - the far end
     port = server.sockets[0].getsockname()[1]
     one: Target = target(dial_port=port, **changes)
-    apart = Apart(Dialler(DialRules(frozenset())))
+    words = Apart(Dialler(DialRules(frozenset())))
     over: list[bool] = []
-    async with server, asyncio.timeout(20):
+    async with server, asyncio.timeout(WITHIN_S):
         for _ in range(times):
-            apart.send(one, (), word, lambda: over.append(True))
+            words.send(one, (), word, lambda: over.append(True))
         assert not over
-        await apart.settle(10)
+        await words.settle(WITHIN_S)
         await asyncio.sleep(0)
     assert len(over) == times
 

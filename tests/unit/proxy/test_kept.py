@@ -8,8 +8,8 @@ from agent.model.credential import Credential, Password
 from agent.model.ids import LeaseId, RunId, TargetName
 from agent.model.lease import Lease
 from agent.model.secret import Secret
-from agent.proxy import kept
-from agent.proxy.kept import KEPT_MAX, KeptLeases
+from agent.proxy.kept import KEPT_MAX, KEPT_S, KeptLeases
+from tests.unit.proxy.clock import Clock
 
 RUN, OTHER_RUN = RunId("run-1"), RunId("run-2")
 
@@ -58,17 +58,20 @@ def test_it_goes_when_no_session_began_with_it_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """KEPT_S after the last one; each new one begins the time anew."""
-    monkeypatch.setattr(kept, "KEPT_S", 0.2)
 
     async def scenario() -> None:
         leases = KeptLeases()
+        clock = Clock()
+        monkeypatch.setattr(asyncio, "get_running_loop", lambda: clock)
         first = leases.same(lease()).credential
         for _ in range(3):
-            await asyncio.sleep(0.1)
+            clock.advance(KEPT_S - 1)
             assert leases.same(lease()).credential is first
-        async with asyncio.timeout(5):
-            while len(leases):  # noqa: ASYNC110 - a timer of its own, no event
-                await asyncio.sleep(0.01)
+        clock.advance(KEPT_S - 1)
+        assert len(leases) == 1
+        clock.advance(1)
+        assert len(leases) == 0
+        monkeypatch.undo()
 
     asyncio.run(scenario())
 

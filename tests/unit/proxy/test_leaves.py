@@ -90,6 +90,8 @@ def test_a_run_gets_so_many_names_in_a_minute(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MINTED_A_MINUTE_MAX are signed, one more is not; another run's are, and later its own too."""
+    now_ns = monotonic_ns()
+    monkeypatch.setattr(leaves, "monotonic_ns", lambda: now_ns)
 
     async def claim() -> None:
         made = kept(broker)
@@ -99,7 +101,6 @@ def test_a_run_gets_so_many_names_in_a_minute(
             await made.mint("more.test", HTTP, RUN)
         assert len(broker.asked) == MINTED_A_MINUTE_MAX
         await made.mint("more.test", HTTP, OTHER)
-        now_ns = monotonic_ns()
         monkeypatch.setattr(leaves, "monotonic_ns", lambda: now_ns + leaves.MINUTE_NS)
         await made.mint("last.test", HTTP, RUN)
 

@@ -40,7 +40,7 @@ class World:
 
     async def until_closed(self, number: int) -> None:
         """Return when the server of this connection sees its end."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await asyncio.get_running_loop().sock_recv(self.servers[number], 1) == b""
 
     def close(self) -> None:
