@@ -4,11 +4,14 @@
 
 MODE is "sound", or a control that is wrong on purpose: "no-sync" acknowledges without a flush,
 "roll-without-sync" opens the next segment while the old one is not on the disk. It prints
-"acked N" when records up to N are acknowledged, "cursor N" before the cursor moves there.
+"acked N" when records up to N are acknowledged, "cursor N" before the cursor moves there. SIGUSR1
+stops it after the next acknowledgement.
 """
 
 import itertools
+import os
 import random
+import signal
 import sys
 import zlib
 from pathlib import Path
@@ -44,6 +47,8 @@ def say(text: str) -> None:
 
 def main(mode: str, directory: Path) -> None:
     """Write groups until killed."""
+    asked: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _frame: asked.append(number))
     kind = RollsWithoutSync if mode == "roll-without-sync" else Spool
     spool = kind(directory, recover(directory), boot=bytes(16), created_ms=1, limits=LIMITS)
     choose = random.Random(1)
@@ -56,6 +61,9 @@ def main(mode: str, directory: Path) -> None:
             spool.sync()
         last = spool.next_seq - 1
         say(f"acked {last}")
+        if asked:
+            asked.clear()
+            os.kill(os.getpid(), signal.SIGSTOP)
         if group % CURSOR_EVERY == 0:
             say(f"cursor {last}")
             spool.acknowledge(Cursor(last, spool.hash))

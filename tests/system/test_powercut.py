@@ -4,9 +4,10 @@ The disk is a file with ext4, loop-mounted: what the spool's process has not flu
 page cache of the mount and not in the file. That models a disk without a volatile cache: it finds
 a missing flush, not a missing barrier. What was acknowledged is noted outside of it.
 
-What is copied must have been there at one moment: the mount's own writing goes on while the writer
-is stopped, so the disk is read until nothing has changed. Each copy is a file of its own: runs
-of other tests that began meanwhile have their mounts still, and would share them.
+Every other cut comes at any moment, the ones between just after an acknowledgement. What is copied
+must have been there at one moment: a flush goes on while the writer is stopped, so the disk is read
+until nothing has changed. Each copy is a file of its own: what other tests started meanwhile may
+have its mount still, and would share it.
 """
 
 import os
@@ -69,18 +70,13 @@ class Writer:
                     elif word == b"cursor":
                         self.cursor = int(number)
 
-    def stop(self) -> None:
-        """Stop it, and take what it said before."""
-        self.process.send_signal(signal.SIGSTOP)
-        ended = os.WEXITED | os.WNOWAIT
-        stopped = os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | ended)
-        assert stopped is not None
-        assert stopped.si_code == os.CLD_STOPPED, "the writer died"
+    def stop(self, *, acknowledged: bool) -> None:
+        """Stop it at once (in a call it is, behind that), or when it has acknowledged more."""
+        self.process.send_signal(signal.SIGUSR1 if acknowledged else signal.SIGSTOP)
+        pid, asked = self.process.pid, os.WSTOPPED | os.WNOHANG
+        while acknowledged and os.waitid(os.P_PID, pid, asked) is None:
+            self.listen(0.001)
         self.listen(0.0)
-
-    def go_on(self) -> None:
-        """Undo stop."""
-        self.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
@@ -109,10 +105,10 @@ def losses_after_cuts(mode: str, folder: Path, cuts: int, *, stop_at_loss: bool)
             while writer.acked == before:
                 writer.listen(0.05)
             writer.listen(choose.uniform(0.002, 0.04))
-            writer.stop()
+            writer.stop(acknowledged=cut % 2 == 0)
             copy = folder / f"copy-{cut}.img"
             copy.write_bytes(of_a_moment(image))
-            writer.go_on()
+            writer.process.send_signal(signal.SIGCONT)
             lost = lost_in(copy, folder / "copy", writer)
             copy.unlink()
             if lost:
