@@ -1,5 +1,6 @@
 """Runs the protocol suite on every SPEC (protocol_suite.py says what P1 to P9 are)."""
 
+import gc
 import tracemalloc
 
 import pytest
@@ -132,17 +133,26 @@ def test_p3_a_flood_is_not_held(subject: Subject) -> None:
                 if conductor.paused or conductor.finished:
                     break
                 conductor.give(Data(Side.DOWNSTREAM, flood[at : at + 65536]))
-            held, _ = tracemalloc.get_traced_memory()
+            held = _held()
             tracemalloc.stop()
             assert conductor.paused or conductor.finished
             assert held < HELD_BYTES_MAX
 
 
+def _held() -> int:
+    """Return what is allocated; what only waits to be collected is not held."""
+    held, _ = tracemalloc.get_traced_memory()
+    if held >= HELD_BYTES_MAX:
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    return held
+
+
 def _events() -> st.SearchStrategy[Event]:
     side = st.sampled_from(Side)
     texts = [case.downstream for _, case in CASES] + [a for _, c in CASES for a in c.answers]
-    pieces = st.sampled_from(texts).flatmap(
-        lambda text: st.slices(len(text)).map(lambda cut: text[cut]).filter(bool)
+    pieces = st.sampled_from([text for text in texts if text]).flatmap(
+        lambda text: st.slices(len(text)).map(lambda cut: text[cut] or text[:1])
     )
     leases = [Leased(subject.lease) for subject in SUBJECTS] + [Leased(lease())]
     operation = st.integers(0, 4).map(lambda n: OperationId(f"{n:026d}"))
