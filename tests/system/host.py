@@ -5,7 +5,7 @@ tests can neither disturb the machine nor each other, and `stop` removes all of 
 """
 
 import contextlib
-import itertools
+import errno
 import json
 import os
 import pwd
@@ -21,9 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.kernel.cgroups import CgroupTree
+from tests.system import claimed
 
-READY_WITHIN_S = 60.0
-NUMBERS = itertools.count(1)
+# Limits against a hang, no measures: nothing of this takes as long, on a machine that is busy too.
+READY_WITHIN_S = 120.0
+DONE_WITHIN_S = 120.0
+ENDED_WITHIN_S = 60.0
 UNPRIVILEGED = pwd.getpwnam("nobody")
 BIN = Path(sys.executable).parent
 
@@ -122,7 +125,12 @@ class Host:
         return ["/bin/sh", "-c", f'echo $$ > {procs} && exec "$@"', "sh", *command]
 
     def run(
-        self, loop: str, command: list[str], *, user: str = "nobody", timeout_s: float = 60.0
+        self,
+        loop: str,
+        command: list[str],
+        *,
+        user: str = "nobody",
+        timeout_s: float = DONE_WITHIN_S,
     ) -> subprocess.CompletedProcess[str]:
         """Run a loop to its end, as root starts it for a user."""
         return subprocess.run(
@@ -148,7 +156,7 @@ class Host:
         }
 
     def bystander(
-        self, command: list[str], timeout_s: float = 60.0
+        self, command: list[str], timeout_s: float = DONE_WITHIN_S
     ) -> subprocess.CompletedProcess[str]:
         """Run a command that no loop is, as the same user, seen by the hooks."""
         drop = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
@@ -162,7 +170,9 @@ class Host:
             cwd="/",
         )
 
-    def cli(self, *words: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *words: str, timeout_s: float = DONE_WITHIN_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run the loopwarden command."""
         return subprocess.run(
             [str(BIN / "loopwarden"), "--config", str(self.config), *words],
@@ -205,10 +215,10 @@ class Host:
         if self.daemon is not None and self.daemon.poll() is None:
             self.daemon.terminate()
             try:
-                self.daemon.wait(30)
+                self.daemon.wait(ENDED_WITHIN_S)
             except subprocess.TimeoutExpired:
                 self.daemon.kill()
-                self.daemon.wait(10)
+                self.daemon.wait(ENDED_WITHIN_S)
         self.daemon = None
 
     def remove(self) -> None:
@@ -217,27 +227,39 @@ class Host:
         subprocess.run(
             [sys.executable, "-m", "agent.kernel.clean", "--instance", self.instance],
             check=True,
-            timeout=60,
+            timeout=DONE_WITHIN_S,
             stdout=subprocess.DEVNULL,
         )
+        with contextlib.suppress(FileNotFoundError):
+            (self.cgroup / "cgroup.kill").write_text("1")
         for directory, _, _ in os.walk(self.cgroup, topdown=False):
-            with contextlib.suppress(OSError):
-                Path(directory, "cgroup.kill").write_text("1")
-            for _ in range(50):
-                with contextlib.suppress(OSError):
-                    Path(directory).rmdir()
-                    break
-                time.sleep(0.02)
+            remove_cgroup(Path(directory))
         shutil.rmtree(self.base, ignore_errors=True)
 
 
-def fresh_numbers() -> dict[str, int]:
-    """Return ports and a mark prefix that no other host of this machine's tests is likely to use.
+def remove_cgroup(directory: Path) -> None:
+    """Remove a cgroup, as soon as the last of its processes is gone.
 
-    Below the ephemeral ports; kernel tests have the upper half of the prefixes.
+    Raises:
+        OSError: some are not within ENDED_WITHIN_S.
     """
-    number = os.getpid() * 31 + next(NUMBERS)
-    return {"proxy_port": 20_001 + 2 * (number % 5_000), "mark_prefix": 0x100 + number % 0x600}
+    deadline = time.monotonic() + ENDED_WITHIN_S
+    while True:
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def fresh_numbers() -> dict[str, int]:
+    """Return ports and a mark prefix that no other host of this machine's tests has."""
+    return {"proxy_port": claimed.port_pair(), "mark_prefix": claimed.mark_prefix()}
 
 
 @contextlib.contextmanager
