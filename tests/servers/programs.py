@@ -1,6 +1,7 @@
 """Programs of an operator, where only root can change them, and a user that runs them."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from agent.runtime import programs
 from agent.runtime.confine import Account
 from agent.runtime.programs import Programs
 
-USER = Account(61_234, 61_234)
+# of this process of tests alone: a user's processes are counted, and bounded, over the whole machine
+_NUMBER = 50_000 + os.getpid() % 10_000
+USER = Account(_NUMBER, _NUMBER)
 
 
 class Folder:
