@@ -11,7 +11,7 @@ from agent.runtime import programs
 from agent.runtime.confine import Account
 from agent.runtime.programs import Programs
 
-# of this process of tests alone: a user's processes are counted, and bounded, over the whole machine
+# of this process of tests alone: a user's processes are counted over the whole machine
 _NUMBER = 50_000 + os.getpid() % 10_000
 USER = Account(_NUMBER, _NUMBER)
 
