@@ -3,7 +3,8 @@
 Everything is real and on this machine: a collector on SQLite, the daemon with its roles, nginx
 that checks a bearer token, PostgreSQL and OpenBao on a host of their own (a network namespace), and
 programs that know nothing of any of it. Every fact is checked, not only shown: the exit code is 1
-when one does not hold.
+when one does not hold. With --untimed the durations are shown and not judged: for a machine that
+does other things too.
 """
 
 import contextlib
@@ -32,11 +33,12 @@ from tests.system.demo_stage import LOOP, Stage, run, write_secret
 from tests.system.host import Host
 
 INSTANCE = "lw-demo"
+PROXY_PORT, MARK_PREFIX = 15_001, 0x5DE  # no test takes them
+UNTIMED = "--untimed"
 NAME = "api.demo.internal"
 NAMES = "*.demo.internal"  # of the database server's certificate
 URL = f"https://{NAME}/v1/reports/today"
-RECORDS_WITHIN_S = 20.0
-LOGGED_WITHIN_S = 2.0
+RECORDS_WITHIN_S = LOGGED_WITHIN_S = 60.0  # past this it hangs
 LOG_LINES = 40
 CURL_NO_HOST = 6  # curl(1), exit codes
 OUTSIDE = "GET /v1/outside"
@@ -109,7 +111,7 @@ def _set_up(screen: Screen, stack: contextlib.ExitStack, interrupts: Interrupts)
     with interrupts.starting():
         sweep(INSTANCE)
         folder = Path(tempfile.mkdtemp(prefix=f"{INSTANCE}-"))
-        host = Host(INSTANCE, folder, proxy_port=25601, mark_prefix=0x5DE)
+        host = Host(INSTANCE, folder, proxy_port=PROXY_PORT, mark_prefix=MARK_PREFIX)
         stack.callback(host.remove)
     folder.chmod(0o755)
     tempfile.tempdir = str(folder)  # what is left of a demonstration that was killed is in it
@@ -146,7 +148,7 @@ def _set_up(screen: Screen, stack: contextlib.ExitStack, interrupts: Interrupts)
             )
         )
         host.start()
-    return Stage(screen, host, api, server, bao, central, ca)
+    return Stage(screen, host, api, server, bao, central, ca, timed=UNTIMED not in sys.argv[1:])
 
 
 def _far_side(

@@ -27,7 +27,7 @@ RULES = """\
       - {target: orders, allow: {effects: [read]}}
       - {target: orders, allow: {effects: [read, write], tables: [refunds]}}
 """
-ROLE_GONE_WITHIN_S = 10.0
+ROLE_GONE_WITHIN_S = 60.0
 SUMMARY = "SELECT state, count(*), sum(total) FROM orders GROUP BY state ORDER BY state"
 HIDDEN = "WITH gone AS (DELETE FROM orders WHERE id < 100 RETURNING id) SELECT count(*) FROM gone"
 

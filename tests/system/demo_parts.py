@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.servers.nginx import free_port
 from tests.system.host import BIN
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 120.0
 COLLECTOR = str(BIN / "loopwarden-collector")
+_PORTS = re.compile(r"ingest on port (\d+), enrolment on port (\d+)")
 _NAMESPACE = re.compile(r"lwt-[a-z]+-(\d+)-\d+")
 
 
@@ -57,12 +57,11 @@ class Collector:
 
 @contextlib.contextmanager
 def collector(folder: Path) -> Iterator[Collector]:
-    """Run a collector on free ports, and stop it."""
-    ports = free_port("127.0.0.1"), free_port("127.0.0.1")
+    """Run a collector on ports that the kernel gives it, and stop it."""
     state_dir = folder / "collector"
     notify_path = folder / "collector.notify"
     argv = [COLLECTOR, "serve", "--state-dir", str(state_dir)]
-    argv += ["--listen", f"127.0.0.1:{ports[0]}", "--enroll-listen", f"127.0.0.1:{ports[1]}"]
+    argv += ["--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0"]
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications,
         (folder / "collector.log").open("wb") as log,
@@ -76,7 +75,8 @@ def collector(folder: Path) -> Iterator[Collector]:
             env={**os.environ, "NOTIFY_SOCKET": str(notify_path)},
         )
         try:
-            if not _ready(notifications, process):
+            ports = _ready(notifications, process)
+            if ports is None:
                 said = (folder / "collector.log").read_text(errors="replace")
                 raise RuntimeError(f"the collector did not start:\n{said[-2000:]}")
             yield Collector(state_dir, *ports)
@@ -89,17 +89,19 @@ def collector(folder: Path) -> Iterator[Collector]:
                 process.wait()
 
 
-def _ready(notifications: socket.socket, process: subprocess.Popen[bytes]) -> bool:
+def _ready(
+    notifications: socket.socket, process: subprocess.Popen[bytes]
+) -> tuple[int, int] | None:
+    """Return the ports that it says it has, None if it ended or took too long."""
     pidfd = os.pidfd_open(process.pid)
     try:
         while True:
             sources = [notifications.fileno(), pidfd]
             readable, _, _ = select.select(sources, [], [], READY_WITHIN_S)
-            if notifications.fileno() in readable:
-                if b"READY=1" in notifications.recv(4096):
-                    return True
-            else:
-                return False  # it ended, or took too long
+            if notifications.fileno() not in readable:
+                return None
+            if match := _PORTS.search(notifications.recv(4096).decode()):
+                return int(match[1]), int(match[2])
     finally:
         os.close(pidfd)
 

@@ -37,6 +37,7 @@ class Stage:
     vault: Vault
     collector: Collector
     ca_file: Path
+    timed: bool  # whether a duration is a fact
 
 
 def run(stage: Stage, command: list[str], shown: list[str] | None = None) -> Answer:

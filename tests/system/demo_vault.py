@@ -36,8 +36,8 @@ RULES = """\
       - {target: ledger, allow: {effects: [read]}}
 """
 GONE_WITHIN_S = 1.0
-ASKED_FOR_S = 10.0  # how long it is asked for, to say how late it was
-STARTED_WITHIN_S = ENDED_WITHIN_S = 20.0
+ASKED_FOR_S = 60.0  # how long it is asked for, to say how late it was
+STARTED_WITHIN_S = ENDED_WITHIN_S = 60.0
 ASK_AGAIN_S = 0.005  # neither server tells anybody when something is gone
 PSQL = f'psql -XAtc "SELECT current_user" postgresql://{NAME}/orders'
 
@@ -95,7 +95,7 @@ def _goes(stage: Stage, process: "subprocess.Popen[str]", user: str, lease: dict
         select.select([], [], [], ASK_AGAIN_S)
     took_s = time.monotonic() - began
     stage.screen.holds(
-        not _made(stage) and took_s <= GONE_WITHIN_S,
+        not _made(stage) and (took_s <= GONE_WITHIN_S or not stage.timed),
         "OpenBao has neither lease nor token, PostgreSQL no such user; since the run was let end:",
         took_s,
     )
