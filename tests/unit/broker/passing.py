@@ -4,9 +4,26 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import pytest
+
+from agent.broker import http_client, sql_client
 from agent.broker.lease_clock import SystemClock
+from agent.credentials.postgres import removal
+from agent.credentials.vault import wire
 
 TICK_S = 0.002
+PATIENT_S = 60.0
+
+
+def be_patient(patch: pytest.MonkeyPatch) -> None:
+    """Let servers on a busy machine take their time, where that they hang is not the claim."""
+    patch.setattr(http_client, "HTTP_S", PATIENT_S)
+    patch.setattr(wire, "REQUEST_S", PATIENT_S)
+    for name in ("SQL_CONNECT_S", "SQL_STATEMENT_S"):
+        patch.setattr(sql_client, name, PATIENT_S)
+    for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+        patch.setitem(sql_client.SETTINGS, name, str(int(1_000 * PATIENT_S)))
+    patch.setattr(removal, "TERMINATE_MS", int(500 * PATIENT_S))
 
 
 async def until(holds: Callable[[], bool], within_s: float = 3_600.0) -> None:

@@ -30,7 +30,7 @@ from agent.model.lease import LeaseState
 from agent.runtime import clock
 from tests.unit.broker.fault_subjects import OTHER_WAYS, SUBJECTS, Subject, subject
 from tests.unit.broker.faults import KILLS, Fault, Plan
-from tests.unit.broker.passing import PassingClock, PassingLoop, until
+from tests.unit.broker.passing import PassingClock, PassingLoop, be_patient, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(240)]
 S = LeaseState
@@ -120,7 +120,8 @@ def made(request: pytest.FixtureRequest) -> Iterator[Subject]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tried again is so at once."""
+    """What is tried again is so at once, and nothing is given up that only takes long."""
+    be_patient(monkeypatch)
     monkeypatch.setattr(revocation, "retry_delay_ms", lambda *_: 20)
     monkeypatch.setattr(revocation, "QUARANTINE_RETRY_MS", 50)
 

@@ -15,6 +15,7 @@ from agent.model.grant import Durability, UpstreamTls
 from agent.model.ids import LeaseId, TargetName, ulid_time
 from agent.policy.schema import CredentialSource, TargetPolicy
 from agent.runtime import clock
+from tests.unit.broker.passing import be_patient
 from tests.unit.credentials.postgres.stage import Stage, stage
 
 pytestmark = pytest.mark.servers
@@ -42,6 +43,7 @@ def aged(wanted: Wanted) -> Wanted:
 
 def test_lost_roles_are_ended_and_alarmed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for each backend; known leases stay; a server that is down is asked again."""
+    be_patient(monkeypatch)
     monkeypatch.setattr(sweeping, "RETRY_FIRST_S", 0.05)
     alarms: list[tuple[Alarm, str]] = []
 

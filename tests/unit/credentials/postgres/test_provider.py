@@ -18,6 +18,7 @@ from agent.model.secret import Secret
 from agent.runtime import clock
 from tests.conformance.provider_suite import Case, check_all
 from tests.servers.postgres import ADMIN_PASSWORD, SUPERUSER_PASSWORD, Postgres, canaries, programs
+from tests.unit.broker.passing import be_patient
 from tests.unit.credentials.moments import lasts
 from tests.unit.credentials.postgres.stage import Stage, client, login, stage
 
@@ -49,6 +50,11 @@ def running() -> Iterator[Postgres]:
 def shared(running: Postgres) -> Stage:
     """The server, and a client of this test's own."""
     return Stage(running, client())
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

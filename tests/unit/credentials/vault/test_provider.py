@@ -21,6 +21,7 @@ from tests.conformance.provider_suite import Case, check_all
 from tests.servers.openbao import openbao
 from tests.servers.openbao_setup import PASSWORD_CANARY, STATIC_CANARY, canaries, set_up, store
 from tests.servers.postgres import Postgres
+from tests.unit.broker.passing import be_patient
 from tests.unit.credentials.moments import lasts
 from tests.unit.credentials.vault.stage import CountingClient, Stage, login, psql, stage
 
@@ -39,6 +40,11 @@ def running() -> Iterator[Stage]:
 def shared(running: Stage) -> Stage:
     """The servers, and a client of this test's own."""
     return running.with_secret(running.vault.secret_id())
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from agent.model.secret import Secret
 from agent.runtime import clock
 from tests.conformance.provider_suite import Case, check_all
 from tests.servers.fake_vault import PASSWORD, ROLE_ID, SECRET_ID, FakeVault, Fault, fake_vault
+from tests.unit.broker.passing import be_patient
 
 pytestmark = pytest.mark.servers
 KV_SHAPES = (Shape.BEARER, Shape.HEADER, Shape.QUERY_PARAMETER)
@@ -238,8 +239,11 @@ def test_a_slow_loris(fake: FakeVault, client: BrokerClient) -> None:
     assert error.transient
 
 
-def test_a_thousand_runs_log_in_once(fake: FakeVault, client: BrokerClient) -> None:
+def test_a_thousand_runs_log_in_once(
+    fake: FakeVault, client: BrokerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One login, one token each, and the count of leases is what it was."""
+    be_patient(monkeypatch)
 
     async def one() -> None:
         wanted = request(fake)

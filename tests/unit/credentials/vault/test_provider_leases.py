@@ -21,7 +21,7 @@ from agent.model.ids import LeaseId, LoopName, RunId, TargetName
 from agent.model.lease import LeaseState
 from agent.policy.schema import CredentialSource, TargetPolicy
 from agent.runtime import clock
-from tests.unit.broker.passing import PassingClock, until
+from tests.unit.broker.passing import PassingClock, be_patient, until
 from tests.unit.credentials.vault.stage import Stage, stage
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
@@ -36,6 +36,11 @@ def running() -> Iterator[Stage]:
     """Servers."""
     with stage() as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
 
 
 @pytest.fixture

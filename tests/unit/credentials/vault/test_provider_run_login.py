@@ -13,6 +13,7 @@ from agent.credentials.vault.run_login import FIRST_S_MAX
 from agent.model.secret import Secret
 from agent.runtime import clock
 from tests.servers.openbao_setup import OWN
+from tests.unit.broker.passing import be_patient
 from tests.unit.credentials.moments import lasts
 from tests.unit.credentials.vault.stage import Stage, login, psql, stage
 
@@ -43,6 +44,11 @@ def _shared(running: Stage) -> Iterator[Stage]:
     assert running.users() == []
     assert running.vault.leases() == []
     assert _tokens(made) == []
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
 
 
 def _tokens(made: Stage) -> list[dict[str, Any]]:
