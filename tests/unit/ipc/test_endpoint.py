@@ -70,7 +70,7 @@ class Ends:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition of the event loop's own making."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - the condition is the peer's, no event of ours
             await asyncio.sleep(0)
 

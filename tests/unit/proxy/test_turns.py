@@ -11,6 +11,12 @@ from agent.proxy.turns import ASKING_A_RUN_MAX, WAITING_A_RUN_MAX, Crowded, Turn
 ONE, OTHER = RunId("one"), RunId("other")
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits too long here, where a test does not want it."""
+    monkeypatch.setattr(turning, "WAIT_S", 600.0)
+
+
 class Asking:
     """Connections that are asked about until they are told the answer."""
 

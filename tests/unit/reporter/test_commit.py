@@ -27,6 +27,12 @@ from tests.unit.reporter.events import (
 )
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No flush comes by itself: on a busy machine it would be in the middle of a test."""
+    monkeypatch.setattr(commit, "IDLE_SYNC_S", 600.0)
+
+
 class Desk:
     """A group commit on a real spool, with one sender."""
 

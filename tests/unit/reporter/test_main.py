@@ -183,7 +183,7 @@ def test_status_says_what_the_spool_holds() -> None:
         assert state.spool_bytes == sum(one.end for one in stored)
         assert await reporter.drain() == 0
 
-    with_reporter(scenario)
+    with_reporter(scenario, "[spool]\nheartbeat_s = 3600.0\n")
 
 
 def test_heartbeats_are_written_when_nothing_happens() -> None:

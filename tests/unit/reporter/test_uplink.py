@@ -28,7 +28,7 @@ from tests.servers.collector import Collector, running_collector
 from tests.servers.reporter import USER, Reporter, running_reporter
 from tests.unit.reporter.events import finished, intended, session_opened
 
-WITHIN_S = 20.0
+WITHIN_S = 90.0
 SETTINGS = """[spool]
 bytes_max = 40000000
 segment_bytes_max = 65536

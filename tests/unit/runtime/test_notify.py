@@ -17,7 +17,7 @@ def test_fields_arrive_in_one_datagram(
     name = f"@lw-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(name.replace("@", "\0"))
-        manager.settimeout(10)
+        manager.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         notify(READY="1", STATUS="serving")
         assert manager.recv(4096) == b"READY=1\nSTATUS=serving"
