@@ -39,10 +39,10 @@ def of_record_failed() -> Refusal:
 
 
 def of_busy() -> Refusal:
-    """Return the refusal of a text that waits behind too many others of its run."""
+    """Return the refusal of a text that nobody had the time to classify."""
     return Refusal(
         Reason.OVERLOADED,
-        "too many statements of this run wait to be classified",
+        "too many statements of this run, or of a busy host, wait to be classified",
         next_step="Try again; send fewer different statements at a time.",
     )
 

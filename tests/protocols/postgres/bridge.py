@@ -47,7 +47,7 @@ from agent.wire.side import Side
 from tests.conformance.conductor import allow
 from tests.servers.certificates import Authority
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 120.0
 READ_BYTES = 16 * 1024
 
 

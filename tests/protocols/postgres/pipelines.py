@@ -11,7 +11,6 @@ from agent.model.verdict import Allow, Deny, Verdict
 from agent.protocols.postgres.messages import message
 from tests.protocols.postgres.steady_rig import (
     FLUSH,
-    PATIENCE_S,
     READ_BYTES,
     SYNC,
     UP,
@@ -106,7 +105,6 @@ def play_direct(path: Path, data: bytes) -> bytes:
     """Return what a server answers."""
     got = b""
     with session(path) as sock:
-        sock.settimeout(PATIENCE_S)
         sock.sendall(data)
         while not has_ended(got) and (piece := sock.recv(READ_BYTES)):
             got += piece
@@ -117,7 +115,6 @@ def play_through(path: Path, data: bytes, rng: random.Random) -> tuple[bytes, Pl
     """Return what the loop gets through us, in pieces of any size."""
     play = Play(Answers(verdict=verdict))
     with session(path) as sock:
-        sock.settimeout(PATIENCE_S)
         at = 0
         while at < len(data):
             size = rng.choice((1, 5, 30, 1000))

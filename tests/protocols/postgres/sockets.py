@@ -41,7 +41,7 @@ from agent.wire.side import Side
 from tests.conformance.conductor import OWN_SESSION
 from tests.servers.certificates import Identity
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 120.0
 
 
 class Wire:

@@ -50,12 +50,12 @@ def _psql(bridge: Bridge, tmp_path: Path, *arguments: str, **changes: str) -> li
     ca.write_text(AUTHORITY.pem)
     environment = {
         "PGHOST": NAME, "PGHOSTADDR": "127.0.0.1", "PGPORT": str(bridge.port), "PGUSER": "agent",
-        "PGDATABASE": "orders", "PGSSLROOTCERT": str(ca), "PGCONNECT_TIMEOUT": "20",
+        "PGDATABASE": "orders", "PGSSLROOTCERT": str(ca), "PGCONNECT_TIMEOUT": "120",
     } | newest_client() | changes  # fmt: skip
     argv = [str(programs() / "psql"), "--no-psqlrc", "--no-password", "--tuples-only",
             "--no-align", *arguments]  # fmt: skip
     done = subprocess.run(
-        argv, env=environment, capture_output=True, text=True, check=False, timeout=60
+        argv, env=environment, capture_output=True, text=True, check=False, timeout=180
     )
     return [*done.stdout.splitlines(), *done.stderr.splitlines()]
 
@@ -81,18 +81,18 @@ def test_psql_is_told_why(bridge: Bridge, tmp_path: Path) -> None:
 def test_psql_cancels_its_query(bridge: Bridge, server: Postgres, tmp_path: Path) -> None:
     """psql's own cancel (SIGINT) ends its query by way of a session of its own."""
     argv = [str(programs() / "psql"), "--no-psqlrc", "--no-password", "--tuples-only",
-            "-c", "SELECT pg_sleep(30)"]  # fmt: skip
+            "-c", "SELECT pg_sleep(600)"]  # fmt: skip
     environment = {
         "PGHOST": "127.0.0.1", "PGPORT": str(bridge.port), "PGUSER": "agent",
         "PGDATABASE": "orders", "PGSSLMODE": "disable",
     } | newest_client()  # fmt: skip
-    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(30)%'"
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True) as psql:
         try:
             while server.ask(sleeping) != [("1",)]:
                 assert psql.poll() is None
             psql.send_signal(signal.SIGINT)
-            _, said = psql.communicate(timeout=20)
+            _, said = psql.communicate(timeout=180)
         finally:
             psql.kill()
     assert "canceling statement due to user request" in said

@@ -15,7 +15,7 @@ from agent.model.secret import Secret
 from agent.protocols.postgres.frames import Malformed
 from agent.protocols.postgres.messages import cancel_request
 from agent.protocols.postgres.settings import split_options
-from tests.protocols.postgres.sockets import Wire
+from tests.protocols.postgres.sockets import TIMEOUT_S, Wire
 from tests.protocols.postgres.world import fatal, frames, query, startup, target
 from tests.servers.certificates import Authority
 from tests.servers.postgres import PASSWORD, Postgres, postgres_server, version
@@ -181,7 +181,12 @@ def test_a_cancel_of_the_same_run_alone(server: Postgres, minor: int) -> None:
     with Wire(_target(server), _lease("app_scram"), ca=AUTHORITY.pem, run_key=own) as wire:
         wire.down(startup(3 << 16 | minor))
         key = _said(wire.to_loop)["K"][0]
-        wire.send(query("SELECT pg_sleep(20)"))
+        wire.send(query("SELECT pg_sleep(600)"))
+        pid = int.from_bytes(key[:4], "big")
+        while server.ask(f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}") != [
+            ("PgSleep",)
+        ]:
+            pass  # a server ignores a cancel that comes before the query
         for run_key in (other, b"", own):
             with Wire(_target(server), None, ca=AUTHORITY.pem, run_key=run_key) as cancel:
                 cancel.down(cancel_request(key[:4], key[4:]))
@@ -212,7 +217,7 @@ def test_options_are_read_as_the_server_reads_them(server: Postgres, text: str) 
         ours = None if len(set(settings)) > 1 else told
     except Malformed:
         ours = None
-    with socket.create_connection((server.address, server.port), 20) as sock:
+    with socket.create_connection((server.address, server.port), TIMEOUT_S) as sock:
         sock.sendall(startup(user="app_trust", options=text))
         data = b""
         while (piece := sock.recv(65536)) and not (data + piece).endswith(READY):

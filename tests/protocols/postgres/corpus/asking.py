@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from tests.servers.certificates import Authority
 from tests.servers.postgres import Postgres, postgres_server
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 120.0
 READ_ONLY = "25006"
 _COPY_FAIL = b"f" + struct.pack("!I", 5) + b"\0"
 
@@ -29,9 +29,16 @@ class Asking:
 
     def ask(self, text: str | bytes) -> list[str]:
         """Run text and return the SQLSTATEs of its errors."""
-        body = (text.encode() if isinstance(text, str) else text) + b"\0"
-        self._socket.sendall(b"Q" + struct.pack("!I", len(body) + 4) + body)
-        return self._until_ready()
+        return self.ask_each(text)[0]
+
+    def ask_each(self, *texts: str | bytes) -> list[list[str]]:
+        """Send texts at once, only the last of which may copy, and return each one's errors."""
+        sent = b""
+        for text in texts:
+            body = (text.encode() if isinstance(text, str) else text) + b"\0"
+            sent += b"Q" + struct.pack("!I", len(body) + 4) + body
+        self._socket.sendall(sent)
+        return [self._until_ready() for _ in texts]
 
     def _until_ready(self) -> list[str]:
         found: list[str] = []
