@@ -32,7 +32,7 @@ from tests.unit.broker.fault_subjects import OTHER_WAYS, SUBJECTS, Subject, subj
 from tests.unit.broker.faults import KILLS, Fault, Plan
 from tests.unit.broker.passing import PassingClock, PassingLoop, be_patient, until
 
-pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(900)]
 S = LeaseState
 DOWN_S, SOON_S = 0.1, 100.0
 STEPS_MAX = 60

@@ -92,5 +92,5 @@ def test_a_refusal_ends_the_sweep(caplog: pytest.LogCaptureFixture) -> None:
 
     with stage() as made:
         asyncio.run(run(made))
-    [line] = caplog.messages
+    [line] = [one.getMessage() for one in caplog.records if one.name == sweeping.__name__]
     assert "nobody_of_that_name" in line

@@ -18,7 +18,7 @@ from agent.runtime import clock
 from tests.unit.credentials.postgres.stage import silent_port
 from tests.unit.credentials.vault.stage import Stage, login, psql, stage
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 SOON_S = 100.0
 USED_AS_IT_IS_S = 2.0  # a login that lasts for 3 s (FRESH)
 STEPS = 5  # requests of a first issue: login, token, its life, the engine; one more is none
