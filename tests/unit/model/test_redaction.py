@@ -14,7 +14,7 @@ from agent.model.redaction import (
     LOOKED_AT_CHARACTERS_MAX,
     redact,
 )
-from tests.unit.spent import cpu_s
+from tests.unit.spent import is_quick
 
 CANARY = "c4n4ry-value-123"
 LINES = [
@@ -88,4 +88,4 @@ def test_no_argument_makes_it_slow(piece: str) -> None:
     """A whole frame of one caller's arguments takes under 250 ms of CPU time (it takes 10)."""
     argument = (piece * 65_536)[:16_384]
     line = (*((argument[:1_400],) * 40), argument)
-    assert cpu_s(functools.partial(redact, line)) < 0.25
+    assert is_quick(functools.partial(redact, line), 0.25)
