@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from agent.kernel.plane import Plane
 
 PROBE_LOOP = LoopName("loopwarden-doctor")
-PROBE_WAIT_S = 10.0  # the child's answers come at once; past this the layer counts as absent
-EMPTY_TRIES, EMPTY_WAIT_S = 200, 0.005
-COUNT_TRIES = 100  # of EMPTY_WAIT_S each: packets on lo may wait for a softirq
+PROBE_WAIT_S = 60.0  # the child's answers come at once; past this the layer counts as absent
+EMPTY_TRIES, EMPTY_WAIT_S = 4000, 0.005  # on a busy host a dead child's own child takes a while
+COUNT_TRIES = 200  # of EMPTY_WAIT_S each: packets on lo may wait for a softirq
 TARGET_PORT = 9
 _EPERM, _REFUSED = 1, 111
 
@@ -46,11 +46,11 @@ def dial(family, host):
     ours = s.getsockopt(1, 36) & 0xffffffff & ~0xfffff == mark
     return s, code, ours
 def ask(family, host):
-    s = socket.socket(family, 2); s.settimeout(2)
+    s = socket.socket(family, 2); s.settimeout(5)
     s.sendto(query, (host, 53)); reply, sender = s.recvfrom(4096)
     return [reply[:2] == query[:2], *sender[:2]]
 def stream(family, host):
-    s = socket.socket(family); s.settimeout(2); s.connect((host, 53)); return s.getpeername()[:2]
+    s = socket.socket(family); s.settimeout(5); s.connect((host, 53)); return s.getpeername()[:2]
 def said(call):
     try: return call()
     except OSError as error: return [error.strerror or str(error)]
@@ -232,7 +232,7 @@ async def _counted(plane: "Plane", before: int) -> bool:
 
 
 async def _wait_empty(plane: "Plane", run_id: RunId) -> None:
-    """Wait until the kernel has let go of the dead child, up to a second."""
+    """Wait until the kernel has let go of the dead child and of its child, up to 20 s."""
     for _ in range(EMPTY_TRIES):
         if not plane.populated(run_id):
             return

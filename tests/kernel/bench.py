@@ -14,7 +14,7 @@ from agent.kernel.plane import Plane
 from agent.model.flow import Attribution, Endpoint, Unattributed
 from agent.model.ids import LoopName, RunId
 from agent.model.loop import Initiator, Run
-from agent.runtime.clock import fresh_ulid, unix_ms
+from agent.runtime.clock import boot_ns, fresh_ulid, unix_ms
 
 WAIT_S = 60.0  # past this it hangs; no test claims that anything is done in so many seconds
 SO_MARK = 36
@@ -41,6 +41,19 @@ def listener(address: str, port: int, backlog: int = 1024) -> socket.socket:
     sock.bind((address, port))
     sock.listen(backlog)
     return sock
+
+
+def line(child: subprocess.Popen[bytes]) -> bytes:
+    """Return what the child says next."""
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def go(child: subprocess.Popen[bytes]) -> None:
+    """Let the child go on."""
+    assert child.stdin is not None
+    child.stdin.write(b"go\n")
+    child.stdin.flush()
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,26 @@ class Bench:
         destination = original_destination(sock)
         mark = sock.getsockopt(socket.SOL_SOCKET, SO_MARK)
         return Arrived(sock, destination, self.plane.attribute(mark, destination))
+
+    def renew(self) -> None:
+        """Make all records that wait as new as if their connects were now.
+
+        Attribution refuses those of five seconds ago: on a busy machine a process that starts
+        in between takes longer.
+        """
+        now = boot_ns()
+        for mark in list(self.plane.maps.mflows.walk()):
+            record = self.plane.maps.mflows.get(mark)
+            if record is not None:
+                record.connect_ns = now
+                self.plane.maps.mflows.put(mark, record)
+
+    def until_empty(self, run: Run) -> None:
+        """Wait until the kernel has let go of the run's dead processes: after wait(2), perhaps."""
+        end = time.monotonic() + WAIT_S
+        while self.plane.populated(run.run_id):
+            assert time.monotonic() < end, f"{run.run_id} still has processes"
+            time.sleep(0.005)
 
     def nothing_arrives(self) -> bool:
         """Return whether no connection waits at the proxy's port."""

@@ -17,7 +17,6 @@ _ONE, _TWO = 204, claimed.network()
 NEAR4, FAR4 = f"10.{_ONE}.{_TWO}.1", f"10.{_ONE}.{_TWO}.2"
 NEAR6, FAR6 = f"fd77:{_ONE:x}:{_TWO:x}::1", f"fd77:{_ONE:x}:{_TWO:x}::2"
 SIDES = (NEAR4, NEAR6, FAR4, FAR6)
-WAIT_S = 20.0
 # the host's kernel tells who has its address, whenever it is asked: no packet of a run
 OUR_OWN_NEIGHBOUR = (
     f"Ether / IPv6 / ICMPv6 Neighbor Discovery - Neighbor Advertisement (tgt: {NEAR6})"
@@ -79,14 +78,16 @@ class FarSide:
         seen: list[str] = json.loads(self._child.stdout.readline())
         return [summary for summary in seen if summary != OUR_OWN_NEIGHBOUR]
 
-    def dial(self, address: str, port: int) -> None:
-        """Send a SYN from the far side to us; whether it is answered is not waited for."""
+    def dial(self, address: str, port: int, for_s: float) -> bool:
+        """Dial us from the far side; return whether it was answered in so many seconds."""
         code = (
-            "import socket,sys;s=socket.socket();s.settimeout(0.3);"
-            "s.connect_ex((sys.argv[1],int(sys.argv[2])))"
+            "import socket,sys;s=socket.socket();s.settimeout(float(sys.argv[3]));"
+            "print(s.connect_ex((sys.argv[1],int(sys.argv[2]))))"
         )
         inside = ("nsenter", f"--net=/run/netns/{self.name}")
-        _sh(*inside, sys.executable, "-I", "-S", "-c", code, address, str(port))
+        line = [*inside, sys.executable, "-I", "-S", "-c", code, address, str(port), str(for_s)]
+        said = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+        return said == "0\n"
 
     def close(self) -> None:
         """Remove everything."""

@@ -12,6 +12,7 @@ logging.getLogger("scapy").setLevel(logging.ERROR)
 from scapy.all import IP, AsyncSniffer, IPv6, Raw  # noqa: E402
 
 NEAR4, NEAR6, FAR4, FAR6 = sys.argv[2:6]
+WAIT_S = 120.0  # past this it hangs
 NEAR = {NEAR4, NEAR6}
 packets: "queue.Queue[object]" = queue.Queue()
 
@@ -40,7 +41,7 @@ def _udp(family: int, address: str, port: int) -> None:
 def _seen_until(token: str) -> list[str]:
     seen: list[str] = []
     while True:
-        packet = packets.get(timeout=10)
+        packet = packets.get(timeout=WAIT_S)
         layer = packet.getlayer(IP) or packet.getlayer(IPv6)  # type: ignore[attr-defined]
         if layer is None or layer.src not in NEAR:
             continue
@@ -64,7 +65,8 @@ def main() -> None:
     started = threading.Event()
     sniffer.kwargs["started_callback"] = started.set
     sniffer.start()
-    started.wait(10)
+    if not started.wait(WAIT_S):
+        raise TimeoutError("the sniffer does not start")
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:

@@ -3,7 +3,7 @@
 import os
 
 from agent.kernel.plane import Plane
-from tests.kernel.bench import Bench
+from tests.kernel.bench import WAIT_S, Bench
 
 
 def test_a_run_whose_event_was_lost_is_seen(bench: Bench) -> None:
@@ -11,7 +11,8 @@ def test_a_run_whose_event_was_lost_is_seen(bench: Bench) -> None:
     run = bench.run()
     child = bench.python(run, "sys.stdin.readline()")
     assert bench.plane.emptied() == ()
-    child.communicate(b"end\n", timeout=10)
+    child.communicate(b"end\n", timeout=WAIT_S)
+    bench.until_empty(run)
     bench.plane.read_events()  # and nobody told
     assert bench.plane.emptied() == (run.run_id,)
     assert bench.plane.emptied() == (run.run_id,)
@@ -40,7 +41,8 @@ def test_a_run_that_empties_while_no_daemon_looks_is_seen(bench: Bench) -> None:
     child = bench.python(run, "sys.stdin.readline()")
     with_process = Plane.open(bench.plane.config)
     try:
-        child.communicate(b"end\n", timeout=10)
+        child.communicate(b"end\n", timeout=WAIT_S)
+        bench.until_empty(run)
         assert with_process.emptied() == (run.run_id,)
     finally:
         with_process.close()
@@ -57,5 +59,6 @@ def test_a_nested_cgroup_keeps_its_run_alive(bench: Bench) -> None:
     bench.plane.tree.move(deep, child.pid)
     assert bench.plane.emptied() == ()
     assert os.path.exists(f"/proc/{child.pid}")
-    child.communicate(b"end\n", timeout=10)
+    child.communicate(b"end\n", timeout=WAIT_S)
+    bench.until_empty(run)
     assert bench.plane.emptied() == (run.run_id,)

@@ -4,10 +4,10 @@ import select
 import time
 
 from agent.kernel.events import DENIALS_A_READ_MAX, Denied, Emptied
-from tests.kernel.bench import Bench
+from tests.kernel.bench import WAIT_S, Bench
 
 FLOOD = """
-s = socket.socket(2, 2); print('up'); sys.stdout.flush(); end = time.monotonic() + 20
+s = socket.socket(2, 2); print('up'); sys.stdout.flush(); end = time.monotonic() + 300
 while time.monotonic() < end:
     try: s.sendto(b'x', ('198.18.3.4', 443))
     except PermissionError: pass
@@ -21,7 +21,7 @@ def denied(bench: Bench) -> int:
 
 def wait_for(bench: Bench, count: int) -> None:
     """Wait until so many more were refused."""
-    end, aim = time.monotonic() + 10, denied(bench) + count
+    end, aim = time.monotonic() + WAIT_S, denied(bench) + count
     while denied(bench) < aim:
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -38,7 +38,7 @@ def test_denials_wake_nobody_and_come_a_few_at_a_time(bench: Bench) -> None:
         found = bench.plane.read_events()
         assert len([one for one in found if isinstance(one, Denied)]) <= DENIALS_A_READ_MAX
     other = bench.run()
-    assert bench.spawn(other, "true").wait(10) == 0
+    assert bench.spawn(other, "true").wait(WAIT_S) == 0
     ended = bench.wait_event(Emptied)
     assert isinstance(ended, Emptied)
     assert ended.run_id == other.run_id

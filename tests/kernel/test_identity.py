@@ -9,11 +9,11 @@ import pytest
 from agent.kernel import flows
 from agent.kernel.events import CgroupWithoutTag, TagWithoutCgroup
 from agent.model.flow import Attribution, Endpoint, Evidence, Unattributed
-from tests.kernel.bench import SO_MARK, Bench, original_destination
+from tests.kernel.bench import SO_MARK, WAIT_S, Bench, original_destination
 
 CONNECT = """
 s = socket.socket()
-s.settimeout(5)
+s.settimeout(60)
 s.connect((sys.argv[1], int(sys.argv[2])))
 print(s.recv(10).decode())
 """
@@ -63,7 +63,7 @@ def test_a_record_has_an_age(
     assert isinstance(whose, Attribution) is known
     if isinstance(whose, Unattributed):
         assert "s old" in whose.detail
-    child.wait(10)
+    child.wait(WAIT_S)
 
 
 def test_a_record_is_refused_for_another_destination(bench: Bench) -> None:
@@ -127,7 +127,7 @@ def test_the_tag_follows_fork_and_threads(bench: Bench) -> None:
     code = """
 import threading
 def go():
-    s = socket.socket(); s.settimeout(5); s.connect((sys.argv[1], 443)); s.recv(1)
+    s = socket.socket(); s.settimeout(60); s.connect((sys.argv[1], 443)); s.recv(1)
 if os.fork() == 0:
     if os.fork() == 0:
         go()
@@ -146,10 +146,11 @@ def test_one_shot_processes_are_known_after_exit(bench: Bench) -> None:
     script = """
 i=0; while [ $i -lt 6 ]; do
 python3 -I -S -c "import socket,os
-s=socket.socket();s.setblocking(False);s.connect_ex(('198.18.3.4',443));os._exit(0)" --job=$i
+s=socket.socket();s.connect(('198.18.3.4',443));os._exit(0)" --job=$i
 i=$((i+1)); done"""
     child = bench.spawn(run, "sh", "-c", script)
-    assert child.wait(20) == 0
+    assert child.wait(WAIT_S) == 0
+    bench.renew()
     jobs = set()
     for _ in range(6):
         whose = bench.arrive().attributed()

@@ -2,15 +2,15 @@
 
 import ctypes
 import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agent.kernel import abi, objects
 from agent.kernel.maps import Map
 from agent.kernel.plane import Plane
-from tests.kernel.bench import SO_MARK, Bench
+from agent.runtime.clock import boot_ns
+from tests.kernel.bench import SO_MARK, WAIT_S, Bench, go, line
+from tests.system import claimed
 
 PROXIED = "198.18.3.4"
 # a SYN that waits for the first write: TCP_FASTOPEN_NO_COOKIE and TCP_FASTOPEN_CONNECT
@@ -18,6 +18,7 @@ HELD_BACK = """
 s = socket.socket(); s.setsockopt(6, 34, 1); s.setsockopt(6, 30, 1)
 s.connect((sys.argv[1], int(sys.argv[2])))
 """
+WAIT = "print('up', flush=True); sys.stdin.readline()\n"
 REPORT = "print(s.getsockopt(1, 36) & 0xfffff); sys.stdout.flush(); sys.stdin.readline()\n"
 
 
@@ -46,19 +47,6 @@ def age(plane: Plane, mark: int) -> None:
     plane.maps.mflows.put(ctypes.c_uint32(mark), record)
 
 
-def line(child: subprocess.Popen[bytes]) -> bytes:
-    """Return what the child says next."""
-    assert child.stdout is not None
-    return child.stdout.readline().strip()
-
-
-def go(child: subprocess.Popen[bytes]) -> None:
-    """Let the child go on."""
-    assert child.stdin is not None
-    child.stdin.write(b"go\n")
-    child.stdin.flush()
-
-
 def test_a_syn_that_was_held_back_does_not_go_under_anothers_record(bench: Bench) -> None:
     """A run keeps a connect's SYN back until its nonce is another run's: the SYN is dropped."""
     thief = bench.python(
@@ -73,7 +61,8 @@ def test_a_syn_that_was_held_back_does_not_go_under_anothers_record(bench: Bench
     victim = bench.python(run, code, PROXIED)
     assert int(line(victim)) == nonce
     go(thief)
-    thief.wait(10)
+    thief.wait(WAIT_S)
+    bench.renew()
     assert bench.arrive().attributed().run_id == run.run_id
     assert bench.nothing_arrives()
 
@@ -81,12 +70,16 @@ def test_a_syn_that_was_held_back_does_not_go_under_anothers_record(bench: Bench
 def test_a_fresh_record_is_not_overwritten(bench: Bench) -> None:
     """The nonce of a connection that still waits at the proxy is passed over."""
     first, second = bench.run(), bench.run()
-    code = "s=socket.create_connection((sys.argv[1],443));" + REPORT
-    one = bench.python(first, code, PROXIED)
+    code = WAIT + "s=socket.create_connection((sys.argv[1],443));" + REPORT
+    one, two = bench.python(first, code, PROXIED), bench.python(second, code, PROXIED)
+    assert line(two) == line(one) == b"up"
+    go(one)
     nonce = int(line(one))
     wrap_to(bench.plane, nonce)
-    two = bench.python(second, code, PROXIED)
+    bench.renew()
+    go(two)
     assert int(line(two)) == nonce + 1
+    bench.renew()
     found = [bench.arrive() for _ in range(2)]
     whose = {
         each.sock.getsockopt(1, SO_MARK) & 0xFFFFFFFF: each.attributed().run_id for each in found
@@ -98,23 +91,24 @@ def test_a_fresh_record_is_not_overwritten(bench: Bench) -> None:
 def test_without_a_free_nonce_a_connect_is_refused(bench: Bench) -> None:
     """Four fresh records in a row: EPERM, counted; three: the fourth nonce is taken."""
     base = bench.plane.config.mark_base
-    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    for count, expected in ((3, "0"), (4, "1")):
+    code = WAIT + "s=socket.socket();print(s.connect_ex((sys.argv[1],443)),flush=True)"
+    for count, expected in ((3, b"0"), (4, b"1")):
+        child = bench.python(bench.run(), code, PROXIED)
+        assert line(child) == b"up"
         start = 1000 * count
         for nonce in range(start, start + count):
-            record = abi.Flow(mark=base | nonce, connect_ns=now)
+            record = abi.Flow(mark=base | nonce, connect_ns=boot_ns())
             bench.plane.maps.mflows.put(ctypes.c_uint32(base | nonce), record)
         wrap_to(bench.plane, start)
-        code = "s=socket.socket();print(s.connect_ex((sys.argv[1],443)))"
-        assert bench.output(bench.run(), code, PROXIED) == expected
+        go(child)
+        assert line(child) == expected
     assert bench.plane.status().counters["no_room"] == 1
 
 
 def test_a_service_on_another_loopback_address_is_not_the_runs_own(bench: Bench) -> None:
     """0.0.0.0 means the socket's own address: a listener on 127.0.0.1 does not stand for it."""
-    with socket.create_server(("127.0.0.2", 0)) as service:
-        service.settimeout(1)
-        port = service.getsockname()[1]
+    port = claimed.port_pair()
+    with socket.create_server(("127.0.0.2", port)):
         code = """
 l = socket.create_server(('127.0.0.1', int(sys.argv[1])))
 s = socket.socket(); s.bind(('127.0.0.2', 0)); s.settimeout(0.5)
@@ -127,16 +121,18 @@ except OSError: print('refused')
 def test_a_listener_that_was_the_runs_own_is_asked_for_again(bench: Bench) -> None:
     """A SYN held back until the run's listener is gone and a service is there: dropped."""
     code = (
-        "l = socket.create_server(('127.0.0.1', 0)); port = l.getsockname()[1]\n"
-        + HELD_BACK.replace("(sys.argv[1], int(sys.argv[2]))", "('127.0.0.1', port)")
-        + "l.close(); print(port); sys.stdout.flush(); sys.stdin.readline()\n"
+        "l = socket.create_server((sys.argv[1], int(sys.argv[2])))\n"
+        + HELD_BACK
+        + "l.close(); print('closed', flush=True); sys.stdin.readline()\n"
         + "s.setblocking(False); s.send(b'x'); time.sleep(0.3)"
     )
-    child = bench.python(bench.run(), code)
-    with socket.create_server(("127.0.0.1", int(line(child)))) as service:
+    port = claimed.port_pair()
+    child = bench.python(bench.run(), code, "127.0.0.1", str(port))
+    assert line(child) == b"closed"
+    with socket.create_server(("127.0.0.1", port)) as service:
         service.settimeout(0)
         go(child)
-        child.wait(10)
+        assert child.wait(WAIT_S) == 0
         try:
             service.accept()
         except BlockingIOError:
@@ -171,7 +167,7 @@ for family, where in ((2,'127.0.0.1'),(2,'0.0.0.0'),(10,'::1'),(10,'::'),(10,'::
 """
     assert bench.output(bench.run(), code, port).split() == ["1"] * 5
     outsider = bench.python(None, code, port, uid=65534)
-    assert outsider.communicate(timeout=10)[0].split() == [b"1"] * 5
+    assert outsider.communicate(timeout=WAIT_S)[0].split() == [b"1"] * 5
     assert bench.output(None, code, port).split()[0] == "0"
 
 
@@ -183,5 +179,5 @@ def test_our_ports_elsewhere_are_anybodys(bench: Bench) -> None:
     child = bench.spawn(
         None, "unshare", "-Urn", "sh", "-c", up, "sh", str(bench.plane.config.proxy_port)
     )
-    out, err = child.communicate(timeout=10)
+    out, err = child.communicate(timeout=WAIT_S)
     assert out == b"both\n", err

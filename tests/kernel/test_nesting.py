@@ -12,7 +12,7 @@ from agent.model.ids import LoopName, RunId, Tag
 from agent.model.loop import Initiator, Run
 from agent.model.reason import Reason
 from agent.runtime.clock import fresh_ulid, unix_ms
-from tests.kernel.bench import Bench
+from tests.kernel.bench import WAIT_S, Bench
 
 WAITS = "sys.stdin.readline(); s = socket.socket(); print(s.connect_ex((sys.argv[1], 443)))"
 
@@ -67,7 +67,7 @@ def test_who_survived_a_run_enters_no_other(bench: Bench) -> None:
     bench.plane.remove(one.run_id)
     with pytest.raises(RunRefused, match="a run that is over"):
         admit(bench, other, child.pid)
-    _, err = child.communicate(b"go\n", timeout=10)
+    _, err = child.communicate(b"go\n", timeout=WAIT_S)
     assert b"PermissionError" in err  # no socket at all
 
 

@@ -13,14 +13,14 @@ from agent.model.ids import LoopName, RunId
 from agent.model.loop import Initiator, Run
 from agent.model.reason import Reason
 from agent.runtime.clock import fresh_ulid, unix_ms
-from tests.kernel.bench import Bench
+from tests.kernel.bench import WAIT_S, Bench
 from tests.kernel.farside import FAR4, FAR6, FarSide
 from tests.kernel.test_failclosed import DIAL
 
 INITIATOR = Initiator(0, "root", 1, "", "", "")
 WAIT_THEN_DIAL = """
 sys.stdout.write('up\\n'); sys.stdout.flush(); sys.stdin.readline()
-s = socket.socket(); s.settimeout(5); s.connect(('198.18.7.7', 80)); print(s.recv(9).decode())
+s = socket.socket(); s.settimeout(60); s.connect(('198.18.7.7', 80)); print(s.recv(9).decode())
 """
 
 
@@ -114,7 +114,7 @@ def test_a_registered_cgroup_is_fenced(bench: Bench, far: FarSide) -> None:
     for name in os.listdir(links):
         (links / name).unlink()
     far.take()
-    child.communicate(b"go\n", timeout=10)
+    child.communicate(b"go\n", timeout=WAIT_S)
     assert far.take() == []
 
 
@@ -130,7 +130,7 @@ s = socket.create_connection(({FAR4!r}, 8080)); print(s.recv(9).decode()); s.rec
     child.stdout.readline()
     run = _register(bench, path)
     bench.plane.remove(run.run_id)
-    out, _ = child.communicate(b"go\n", timeout=10)
+    out, _ = child.communicate(b"go\n", timeout=WAIT_S)
     assert out == b"far\n"
 
 
@@ -148,7 +148,7 @@ def test_admission_checks_the_uid(bench: Bench) -> None:
     run = bench.run(uid=65534)
     with pytest.raises(RunRefused, match="uid"):
         bench.spawn(run, "true")
-    assert bench.spawn(run, "true", uid=65534).wait(5) == 0
+    assert bench.spawn(run, "true", uid=65534).wait(WAIT_S) == 0
 
 
 def test_a_run_with_processes_is_not_removed(bench: Bench) -> None:
@@ -162,6 +162,7 @@ def test_a_run_with_processes_is_not_removed(bench: Bench) -> None:
     assert parents == (os.getpid(),)
     child.kill()
     child.wait()
+    bench.until_empty(run)
     bench.plane.remove(run.run_id)
     assert not bench.plane.tree.exists(run.cgroup_path)
     with pytest.raises(RunRefused):

@@ -144,7 +144,7 @@ def test_a_second_daemon_says_why_and_changes_nothing(tmp_path: Path) -> None:
             [str(BIN / "loopwardend"), "--config", str(second.config)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert done.returncode == 2
@@ -152,7 +152,7 @@ def test_a_second_daemon_says_why_and_changes_nothing(tmp_path: Path) -> None:
         assert first.run("job", ["true"]).returncode == 0
         first.kill_role("kernel")
         assert first.daemon is not None
-        first.daemon.wait(10)
+        first.daemon.wait(60)
         first.start()
         assert first.run("job", ["true"]).returncode == 0
         assert "another loopwardend" not in first.log.read_text()

@@ -5,8 +5,10 @@ import socket
 import subprocess
 import time
 
+import pytest
+
 from agent.model.flow import Attribution
-from tests.kernel.bench import SO_MARK, Bench, listener, original_destination
+from tests.kernel.bench import SO_MARK, WAIT_S, Bench, listener, original_destination
 
 CLIENTS, CONNECTS = 8, 4000
 BYSTANDERS, BYSTANDER_CONNECTS = 2, 1000
@@ -51,6 +53,7 @@ def _judge(bench: Bench, server: socket.socket) -> tuple[str, int]:
     return whose.run_id, whose.process.pid
 
 
+@pytest.mark.timeout(1800)  # ten seconds, on a machine that does nothing else
 def test_8_processes_of_4000_connects_from_two_runs(bench: Bench) -> None:
     """All 32,000 flows have the right run, pid and destination; bystanders are not redirected."""
     runs = [bench.run(), bench.run(name="other")]
@@ -68,7 +71,7 @@ def test_8_processes_of_4000_connects_from_two_runs(bench: Bench) -> None:
     right, bystanders, started = 0, 0, time.monotonic()
     with open_host:
         while right < CLIENTS * CONNECTS or bystanders < BYSTANDERS * BYSTANDER_CONNECTS:
-            ready, _, _ = select.select([open_host, bench.listeners[0]], [], [], 10)
+            ready, _, _ = select.select([open_host, bench.listeners[0]], [], [], WAIT_S)
             assert ready, (right, bystanders)
             for server in ready:
                 if server is open_host:
@@ -78,6 +81,6 @@ def test_8_processes_of_4000_connects_from_two_runs(bench: Bench) -> None:
                 run_id, pid = _judge(bench, server)
                 assert expected[pid] == run_id
                 right += 1
-    assert [child.wait(10) for child in children] == [0] * len(children)
+    assert [child.wait(WAIT_S) for child in children] == [0] * len(children)
     seconds = time.monotonic() - started
     print(f"{right} of {CLIENTS * CONNECTS} right in {seconds:.1f} s ({right / seconds:.0f}/s)")

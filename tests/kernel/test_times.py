@@ -13,7 +13,8 @@ from agent.ipc.messages import Layer
 from agent.kernel import nft, nft_timeouts
 from agent.kernel.config import PlaneConfig
 from agent.kernel.plane import Plane
-from tests.kernel.bench import Bench
+from tests.kernel.bench import WAIT_S, Bench
+from tests.system import claimed
 
 TRACKED = Path("/proc/net/nf_conntrack")
 TARGETS = {"tcp4": "198.18.5.6", "tcp6": "fd4c:5700::5:6"}
@@ -22,7 +23,7 @@ RESET = struct.pack("ii", 1, 0)
 SHORT_S = 1
 DIAL = """
 s = socket.socket(10 if ':' in sys.argv[1] else 2); s.setsockopt(1, 2, 1)
-s.bind(('', int(sys.argv[3]))); s.settimeout(5); s.connect((sys.argv[1], int(sys.argv[2])))
+s.bind(('', int(sys.argv[3]))); s.settimeout(60); s.connect((sys.argv[1], int(sys.argv[2])))
 print(s.getsockname()[1], flush=True)
 """
 # to a listener of its own: one connection that ends in order, one that is reset, one that stays
@@ -49,17 +50,26 @@ def tracked(port: int, to: int) -> dict[str, int]:
 
 def until_gone(port: int, to: int) -> None:
     """Wait until connection tracking knows nothing of this pair of ports."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + WAIT_S
     while tracked(port, to):
         assert time.monotonic() < end, tracked(port, to)
         time.sleep(0.02)
 
 
 def over(port: int, to: int) -> None:
-    """Claim that it is over, and has so few seconds left (or none: it is forgotten already)."""
+    """Wait until it is over: so few seconds are left, or none (it is forgotten already)."""
     most = {"TIME_WAIT": nft_timeouts.TIME_WAIT_S, "CLOSE": nft_timeouts.CLOSE_S}
-    for state, left in tracked(port, to).items():
+    for state, left in ended(port, to).items():
         assert left <= most[state]
+
+
+def ended(port: int, to: int) -> dict[str, int]:
+    """Return what is tracked of this pair of ports once no end of it lives."""
+    end = time.monotonic() + WAIT_S
+    while not (found := tracked(port, to)).keys() <= {"TIME_WAIT", "CLOSE"}:
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
+    return found
 
 
 def layer(plane: Plane) -> Layer:
@@ -105,12 +115,12 @@ def test_a_connection_to_the_proxy_is_soon_forgotten(bench: Bench, family: str, 
     if how == "rst":
         arrived.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         arrived.sock.close()
-        child.communicate(b"go\n", timeout=10)
+        child.communicate(b"go\n", timeout=WAIT_S)
         over(port, PORT)
         return
     arrived.sock.sendall(b"all")
     arrived.sock.close()
-    out, _ = child.communicate(b"go\n", timeout=10)
+    out, _ = child.communicate(b"go\n", timeout=WAIT_S)
     assert out == b"all\n"
     over(port, PORT)
 
@@ -125,9 +135,9 @@ def test_connections_of_a_run_to_itself_are_too_and_nobody_elses(bench: Bench) -
             over(*fin)
             over(*rst)
         else:
-            assert tracked(*fin)["TIME_WAIT"] > 30
+            assert ended(*fin)["TIME_WAIT"] > 30
         assert tracked(*stays)["ESTABLISHED"] > 300
-        child.communicate(b"go\n", timeout=10)
+        child.communicate(b"go\n", timeout=WAIT_S)
 
 
 def test_a_half_closed_connection_outlives_the_short_times(short: Bench) -> None:
@@ -142,20 +152,20 @@ def test_a_half_closed_connection_outlives_the_short_times(short: Bench) -> None
     assert tracked(port, PORT)
     arrived.sock.sendall(b"late")
     arrived.sock.close()
-    out, _ = child.communicate(timeout=10)
+    out, _ = child.communicate(timeout=WAIT_S)
     assert out == b"late\n"
 
 
 def test_the_same_ports_are_dialled_again_when_they_are_forgotten(short: Bench) -> None:
     """The proxy closed first, and has its end for a minute; with no entry left the next arrives."""
-    port = 0
+    port = claimed.port_pair()  # in between, nobody else takes it
     for text in (b"first", b"second"):
         child, port = dial(short, TARGETS["tcp4"], port)
         arrived = short.arrive()
         arrived.attributed()
         arrived.sock.sendall(text)
         arrived.sock.close()
-        out, _ = child.communicate(b"go\n", timeout=10)
+        out, _ = child.communicate(b"go\n", timeout=WAIT_S)
         assert out.strip() == text
         if text == b"first":
             until_gone(port, PORT)

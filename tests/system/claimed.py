@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 FILE = Path(tempfile.gettempdir(), f"loopwarden-tests-claims-{os.geteuid()}")
-# Below the ephemeral ports (32768 and on): whoever dials takes none of these for a moment.
-PORTS = range(20_001, 25_001, 2)
+# Below the ephemeral ports (32768 and on), and those of tests.servers (20000 and on).
+PORTS = range(10_001, 15_000, 2)
 PREFIXES = range(0x100, 0xF00)
 NETWORKS = range(256)
 _PREFIXES_AT, _NETWORKS_AT = 100_000, 200_000  # where in the file; ports are their own places
