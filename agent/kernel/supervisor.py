@@ -25,7 +25,7 @@ BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 10.0
 STEADY_S = 30.0  # alive this long: the backoff starts anew
 PULSE_MISSED_S = 20.0  # a role silent this long is hung, and ended
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 80.0  # less than the 90 s that the unit gives to a start
 
 logger = logging.getLogger(__name__)
 
