@@ -172,7 +172,7 @@ def _sleepers() -> list[int]:
     return [
         each.pid
         for each in psutil.process_iter(["cmdline"])
-        if each.info["cmdline"] == ["sleep", AGES]
+        if AGES in (each.info["cmdline"] or ())  # none of one that is going
     ]
 
 
