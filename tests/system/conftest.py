@@ -4,7 +4,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.system.host import Host, running
 
 NUMBERS = itertools.count(1)
 TOKEN = "canary-7f3a9c21e5d84b60"  # searched for in everything that must not hold it
-COLLECTED_WITHIN_S = 15.0
+COLLECTED_WITHIN_S = 60.0  # as each question starts a process
 API_NAME = "api.test.internal"
 
 POLICY = """
@@ -113,11 +113,19 @@ class Reporting:
 
     def operations(self, at_least: int = 0, **wanted: object) -> list[dict[str, Any]]:
         """Return the collector's operations of the wanted values, once there are so many."""
+        return self.rows(
+            lambda row: all(row.get(key) == wanted[key] for key in wanted), max(at_least, 1)
+        )
+
+    def rows(
+        self, fits: Callable[[dict[str, Any]], object], at_least: int = 1
+    ) -> list[dict[str, Any]]:
+        """Return the collector's operations that fit, once there are so many."""
         deadline = time.monotonic() + COLLECTED_WITHIN_S
         while True:
             rows = self.collector.ask("sessions", "tail", "--lines", "10000", "--limit", "10000")
-            found = [row for row in rows if all(row.get(key) == wanted[key] for key in wanted)]
-            if len(found) >= max(at_least, 1) or time.monotonic() > deadline:
+            found = [row for row in rows if fits(row)]
+            if len(found) >= at_least or time.monotonic() > deadline:
                 return found
             time.sleep(0.1)
 

@@ -14,10 +14,11 @@ from typing import Any, cast
 from tests.servers.netns import FarHost
 from tests.system.conftest import Site, Stage, stage
 from tests.system.vault_site import private
+from tests.system.written import files
 
-GONE_WITHIN_S = 10.0
+GONE_WITHIN_S = 60.0  # what hangs otherwise
 LOOP = (
-    "while read -r url; do curl -sS --max-time 20 -A loop -w '\\n%{http_code}\\n' \"$url\";"
+    "while read -r url; do curl -sS --max-time 60 -A loop -w '\\n%{http_code}\\n' \"$url\";"
     " echo end; done"
 )
 SHOWN = "; env; cat /proc/self/environ /proc/$PPID/environ /proc/$PPID/cmdline 2>&1"
@@ -83,7 +84,10 @@ class Job:
         assert self._running.stdout is not None
         self._running.stdin.write(url + "\n")
         self._running.stdin.flush()
-        lines = "".join(iter(self._running.stdout.readline, "end\n"))
+        lines = ""
+        while (line := self._running.stdout.readline()) != "end\n":
+            assert line, f"the run ended: {lines}"
+            lines += line
         self.seen += lines
         body, _, status = lines.strip().rpartition("\n")
         return status, body
@@ -99,7 +103,7 @@ class Job:
         self._running.stdin.close()
         try:
             self.seen += self._running.stdout.read()
-            self._running.wait(20)
+            self._running.wait(GONE_WITHIN_S)
         finally:
             self._running.kill()
             self._running.wait()
@@ -122,8 +126,7 @@ def wait_for(holds: Callable[[], object], what: str, within_s: float = GONE_WITH
 
 def nobody_was_told(whole: Stage, *secrets: str) -> None:
     """Check the daemon's log, its state, and what the collector has of sessions and runs."""
-    kept = [path for path in whole.host.state_dir.rglob("*") if path.is_file()]
-    texts = [path.read_bytes() for path in (whole.host.log, *kept)]
+    texts = [data for _, data in files(whole.host.log, whole.host.state_dir)]
     rows = [whole.collector.ask("runs"), whole.operations(at_least=1)]
     texts.append(json.dumps(rows).encode())
     for secret in secrets:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.servers.issuer import SUBJECT, Issuer, ec_key, public_jwk, running_issuer
 from tests.system.conftest import COLLECTED_WITHIN_S, Stage
+from tests.system.written import files
 
 POLICY = """
 issuers:
@@ -78,12 +79,22 @@ def _run(
     )
 
 
-def _collected(whole: Stage, *words: str, at_least: int = 1) -> list[dict[str, Any]]:
+def _collected(whole: Stage, *words: str) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + COLLECTED_WITHIN_S
+    while not (rows := whole.collector.ask(*words)):
+        assert time.monotonic() < deadline, words
+        time.sleep(0.1)
+    return rows
+
+
+def _alarms(whole: Stage, loop: str, at_least: int) -> list[str]:
+    """Return what the collector has of alarms of a loop, once there are so many."""
     deadline = time.monotonic() + COLLECTED_WITHIN_S
     while True:
-        rows = whole.collector.ask(*words)
-        if len(rows) >= at_least or time.monotonic() > deadline:
-            return rows
+        rows = whole.collector.ask("alarms")
+        found = [row["detail"] for row in rows if f"loop {loop}" in row["detail"]]
+        if len(found) >= at_least or time.monotonic() > deadline:
+            return found
         time.sleep(0.1)
 
 
@@ -97,7 +108,8 @@ def test_a_token_starts_a_run_and_is_who_it_was(whole: Stage, issuer: Issuer) ->
     assert token not in done.stdout + done.stderr
 
     deadline = time.monotonic() + COLLECTED_WITHIN_S
-    while whole.host.json("loops") and time.monotonic() < deadline:
+    while whole.host.json("loops"):
+        assert time.monotonic() < deadline, "the run is not over"
         time.sleep(0.1)  # a run that is not over yet would be refused for max_concurrent
     bad = [token, issuer.mint(repository="acme/other"), issuer.mint(sub="repo:evil")]
     for one in bad:
@@ -114,14 +126,11 @@ def test_a_token_starts_a_run_and_is_who_it_was(whole: Stage, issuer: Issuer) ->
     assert by["user"] == "nobody"
     assert by["parents"]
     assert by["parents"][0]["exe"]
-    alarms = [row["detail"] for row in _collected(whole, "alarms", at_least=3)]
-    told = [detail.split(": ")[1] for detail in alarms if "loop release" in detail]
+    told = [detail.split(": ")[1] for detail in _alarms(whole, "release", 3)]
     assert sorted(told) == ["claims", "claims", "replayed"]
 
-    for kept in (whole.host.log, *whole.host.state_dir.rglob("*")):
-        if kept.is_file():
-            data = kept.read_bytes()
-            assert not any(one.split(".")[1].encode() in data for one in (*bad, token)), kept
+    for path, data in files(whole.host.log, whole.host.state_dir):
+        assert not any(one.split(".")[1].encode() in data for one in (*bad, token)), path
 
 
 def test_an_issuer_that_cannot_be_asked_has_its_keys_in_a_file(
@@ -152,12 +161,6 @@ def test_an_issuer_that_cannot_be_asked_has_its_keys_in_a_file(
     assert "LOOPWARDEN_RUN=" in start().stdout
     assert len(issuer.asked) == before
 
-    def told() -> list[str]:
-        alarms = [row["detail"] for row in _collected(whole, "alarms")]
-        return [detail for detail in alarms if "loop offline" in detail]
-
-    deadline = time.monotonic() + COLLECTED_WITHIN_S
-    while len(told()) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert sorted(detail.split(": ")[1] for detail in told()) == ["key-unknown", "keys-unavailable"]
-    assert any(f"jwks_file {path}: no set of keys" in detail for detail in told())
+    told = _alarms(whole, "offline", 2)
+    assert sorted(detail.split(": ")[1] for detail in told) == ["key-unknown", "keys-unavailable"]
+    assert any(f"jwks_file {path}: no set of keys" in detail for detail in told)
