@@ -17,8 +17,10 @@ from tests.system.postgres_site import NAME, Stage
 from tests.system.provider_site import folder, readable, wait_for
 from tests.system.test_vault import leases
 from tests.system.vault_site import VaultSite, vault_site, vault_stage
+from tests.system.written import files
 
 pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(300)]
+WITHIN_S = 60.0  # of what hangs otherwise
 PSQL = f"{programs()}/psql -XAtq"
 POLICY = """
 targets:
@@ -105,33 +107,33 @@ def test_the_vault_knows_whose_run_it_is(made: VaultSite, whole: Stage, issuer: 
     """Its token has the run's subject while the run lives; then it and its user are gone."""
     token = issuer.mint()
     file = readable(made.site.folder / "run-token", token)
-    query = "select current_user from pg_sleep(3)"
-    shell = f'{PSQL} -c "{query}" postgresql://{NAME}/orders; env'
+    query = "select current_user"
+    shell = f'{PSQL} -c "{query}" postgresql://{NAME}/orders; read -r _; env'
     with ExitStack() as opened:
         process = opened.enter_context(
             subprocess.Popen(
-                _line(whole, shell, file), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                text=True, env=whole.host.loop_environment(), cwd="/",
+                _line(whole, shell, file), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, env=whole.host.loop_environment(), cwd="/",
             )
         )  # fmt: skip
         opened.callback(process.kill)
-        wait_for(lambda: _tokens(made) and made.users(), "nobody logged in", 30)
+        wait_for(lambda: _tokens(made) and made.users(), "nobody logged in", WITHIN_S)
         [known] = _tokens(made)
         assert known["display_name"] == f"ci-{SUBJECT}"
         assert known["orphan"] is True
         assert made.vault.children() == []  # none through the token role
         [user] = made.users()
-        shown, _ = process.communicate(timeout=60)
+        shown, _ = process.communicate("\n", timeout=WITHIN_S)  # until it is told, it lives
         assert process.returncode == 0, shown
     assert shown.startswith(user)
     assert token not in shown
-    wait_for(lambda: not leases(whole), "the lease is left", 20)
+    wait_for(lambda: not leases(whole), "the lease is left", WITHIN_S)
     assert made.users() == []
     assert _tokens(made) == []
     newest = max(leases(whole, "--all"), key=lambda lease: lease["lease_id"])
     assert (newest["state"], newest["revocable"]) == ("revoked", True)
-    kept = [path for path in whole.host.state_dir.rglob("*") if path.is_file()]
-    texts = [path.read_bytes() for path in (whole.host.log, *kept)] + [made.bao.log().encode()]
+    kept = [data for _, data in files(whole.host.log, whole.host.state_dir)]
+    texts = [*kept, made.bao.log().encode()]
     assert not [text for text in texts if token.rpartition(".")[2].encode() in text]
 
 
@@ -144,7 +146,7 @@ def test_a_run_without_a_good_token_gets_no_user(
     file = readable(made.site.folder / "run-token", issuer.mint(exp=end_s)) if expired else None
     shell = f"sleep {5 if expired else 0}; {PSQL} -c 'select 1' postgresql://{NAME}/orders"
     done = subprocess.run(
-        _line(whole, shell, file), capture_output=True, text=True, timeout=60, check=False,
+        _line(whole, shell, file), capture_output=True, text=True, timeout=WITHIN_S, check=False,
         env=whole.host.loop_environment(), cwd="/",
     )  # fmt: skip
     assert done.returncode != 0
