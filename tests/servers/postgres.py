@@ -213,12 +213,14 @@ class Postgres:
     def pause(self) -> None:
         """Freeze every process of it: connections stay open and nothing answers."""
         for process in _family(self.pid):
-            process.send_signal(signal.SIGSTOP)
+            with contextlib.suppress(psutil.NoSuchProcess):  # it was about to end
+                process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Undo pause."""
         for process in reversed(_family(self.pid)):
-            process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
 
     def ask(
         self, sql: str, *, database: str = "orders", user: str = "postgres"
