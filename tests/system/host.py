@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import pwd
+import select
 import shutil
 import signal
 import socket
@@ -207,8 +208,14 @@ class Host:
         raise LookupError(name)
 
     def kill_role(self, name: str) -> None:
-        """SIGKILL a role's process."""
-        os.kill(self.role_pid(name), signal.SIGKILL)
+        """SIGKILL a role's process; return when it is dead, so that role_pid finds the next one."""
+        pidfd = os.pidfd_open(self.role_pid(name))
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            if not select.select([pidfd], [], [], ENDED_WITHIN_S)[0]:
+                raise RuntimeError(f"{name} does not die")
+        finally:
+            os.close(pidfd)
 
     def stop(self) -> None:
         """SIGTERM the daemon and wait."""

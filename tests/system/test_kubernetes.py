@@ -16,7 +16,7 @@ from tests.servers.protected import Protected, ask, by_token_review, protected_a
 from tests.system.conftest import Stage
 from tests.system.provider_site import Job, Servers, folder, nobody_was_told, wait_for, worker
 
-pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(900)]
 NAME, AUDIENCE = "reports.test.internal", "https://reports.example"
 REPORT = f"https://{NAME}/v1/report"
 POLICY = """
@@ -93,7 +93,7 @@ def test_a_service_accounts_token_lives_with_its_run(world: World) -> None:
         [(token, bound)] = world.cluster.tokens.items()
         assert world.api.served == [(token, 200)] * 3
         assert bound.audiences == (AUDIENCE,)
-        assert 3_500 < bound.end_s - time.time() <= 3_600
+        assert 1_800 < bound.end_s - time.time() <= 3_600
         [lease] = job.leases()
         assert (lease["state"], lease["revocable"]) == ("active", True)
         assert list(world.cluster.secrets) == [f"loopwarden-{lease['lease_id'].lower()}"]
@@ -118,7 +118,7 @@ def test_a_killed_broker_forgets_no_token(world: World) -> None:
         [first] = world.cluster.secrets
         token = next(text for text, bound in world.cluster.tokens.items() if bound.name == first)
         world.whole.host.kill_role("broker")
-        wait_for(lambda: first not in world.cluster.secrets, "the Secret is left", 60)
+        wait_for(lambda: first not in world.cluster.secrets, "the Secret is left", 120)
         assert world.refused_directly(token)
         assert job.call(REPORT)[0] == "200"
         assert len(world.cluster.secrets) == 1
@@ -147,5 +147,5 @@ def test_the_right_to_delete_is_gone_at_the_end_of_a_run(world: World) -> None:
     assert lease["state"] in {"revoke-retry", "quarantined"}
     world.cluster.denied = set()
     world.whole.host.cli("revoke", lease["lease_id"])
-    wait_for(lambda: not world.cluster.secrets, "the Secret is left", 30)
+    wait_for(lambda: not world.cluster.secrets, "the Secret is left", 120)
     assert job.over()[0]["state"] == "revoked"
