@@ -25,7 +25,7 @@ REQUEST_BYTES_MAX = 4 << 20  # one byte more is the caller's error
 ANSWER_BYTES_MAX = 128 << 10  # a longer answer counts as none
 WORK_SECONDS_MAX = 5.0  # of CPU time for one request, then the hand is killed
 WAIT_SECONDS_MAX = 30.0  # and of wall clock: then the machine had no time for it
-MEMORY_BYTES_MAX = 1 << 30  # of address space
+MEMORY_BYTES_MAX = 1 << 30  # of address space, beside what it has of the caller's
 STACK_BYTES_MAX = 64 << 20  # where the hard limit allows it
 GARBAGE_THRESHOLD = 200_000  # objects made and not freed before the collector looks
 _INLINE, _FILE = b"\0", b"\1"
@@ -115,11 +115,17 @@ def _alone(sock: socket.socket, name: str) -> None:
     os.closerange(3, keep)
     os.closerange(keep + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_AS, MEMORY_BYTES_MAX)
+    _limit(resource.RLIMIT_AS, _address_space_bytes() + MEMORY_BYTES_MAX)
     _limit(resource.RLIMIT_STACK, STACK_BYTES_MAX)
     _limit(resource.RLIMIT_FSIZE, 0)
     gc.freeze()  # the caller's objects live on; and a large text makes many at once
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
+
+
+def _address_space_bytes() -> int:
+    """Return what is mapped (proc_pid_statm(5)); the stacks of a caller's threads stay it too."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
 
 
 def _limit(which: int, most: int) -> None:

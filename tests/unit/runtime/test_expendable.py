@@ -1,6 +1,7 @@
 """A process for work that may crash."""
 
 import ctypes
+import mmap
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ from agent.runtime import expendable
 from agent.runtime.expendable import (
     ANSWER_BYTES_MAX,
     INLINE_BYTES_MAX,
+    MEMORY_BYTES_MAX,
     REQUEST_BYTES_MAX,
     Expendable,
 )
@@ -36,6 +38,9 @@ def work(request: bytes) -> bytes:
             signal.pause()
         case b"alarm":
             signal.raise_signal(signal.SIGALRM)
+        case b"needs":
+            with mmap.mmap(-1, int(request[5:])) as room:
+                return b"%d" % len(room)
         case b"large":
             return bytes(int(request[5:]))
         case b"files":
@@ -121,6 +126,20 @@ def test_an_answer_has_a_bound(process: Expendable) -> None:
     """At the bound it arrives, one byte past it is none."""
     assert ask(process, b"large%d" % ANSWER_BYTES_MAX) == bytes(ANSWER_BYTES_MAX)
     assert ask(process, b"large%d" % (ANSWER_BYTES_MAX + 1)) is None
+
+
+@pytest.mark.parametrize("reserved", [0, 3 << 30])
+def test_memory_has_a_bound_however_much_the_caller_has(reserved: int) -> None:
+    """A tenth more than MEMORY_BYTES_MAX is too much, a tenth less is not: beside the caller's."""
+    with mmap.mmap(-1, max(reserved, 1), flags=mmap.MAP_PRIVATE | 0x4000):  # MAP_NORESERVE
+        process = expendable.start(work, "lw-test-work")
+    tenth = MEMORY_BYTES_MAX // 10
+    try:
+        assert ask(process, b"needs%d" % (9 * tenth)) == b"%d" % (9 * tenth)
+        assert ask(process, b"needs%d" % (11 * tenth)) is None
+        assert ask(process, b"and again") == b"9 nd again"
+    finally:
+        process.close()
 
 
 def test_it_holds_nothing_of_the_callers(tmp_path: Path) -> None:
