@@ -1,6 +1,7 @@
 """What this machine's kernel holds that a test could leave behind."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,11 +9,20 @@ from pyroute2.nftables.main import NFTables
 
 # Kinds of file systems that tests mount.
 _MOUNTED = ("overlay", "ext4", "xfs", "tmpfs", "bpf")
+GONE_WITHIN_S = 30.0  # the kernel takes namespaces, and what is in them, down in its own time
 
 
 def kernel_objects() -> frozenset[str]:
     """Return a name for every namespace, pin, table, cgroup, mount and loop device."""
     return frozenset([*_namespaces(), *_pins(), *_tables(), *_cgroups(), *_mounts(), *_links()])
+
+
+def left_behind(before: frozenset[str]) -> list[str]:
+    """Return what was not there before, is now, and does not go within GONE_WITHIN_S."""
+    until_s = time.monotonic() + GONE_WITHIN_S
+    while (left := kernel_objects() - before) and time.monotonic() < until_s:
+        time.sleep(0.2)
+    return sorted(left)
 
 
 def _namespaces() -> Iterator[str]:

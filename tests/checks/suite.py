@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from tests.checks.machine import kernel_objects
+from tests.checks.machine import kernel_objects, left_behind
 
 TESTS = Path(__file__).parents[1]
 COMPUTING = ("unit", "protocols", "conformance", "checks", "fuzz")
@@ -27,7 +27,7 @@ def main() -> int:
     words = sys.argv[1:]
     before = kernel_objects()
     codes = [_start(words, None).wait()] if words else _all()
-    left = sorted(kernel_objects() - before)
+    left = left_behind(before)
     for name in left:
         sys.stderr.write(f"LEFT BEHIND: {name}\n")
     return next((code for code in codes if code), 1 if left else 0)
