@@ -18,6 +18,9 @@ settings.register_profile(
 settings.register_profile("deep", settings.get_profile("fast"), max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
+# What tests make for other users to read is for them under any umask of who starts us.
+os.umask(0o022)
+
 # nohup and a shell's `&` have these ignored, and so would every program that a test starts. One
 # that is caught here is ignored no less, and back at its default in a program (execve(2)).
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
