@@ -12,7 +12,8 @@ import sys
 from typing import Any
 
 ANSWER_BYTES_MAX = 65_536
-PATIENCE_S = 2.0
+PATIENCE_S = 60.0  # every order has an answer, or an end
+QUIET_S = 0.2  # after a head: what comes later is not looked at
 
 
 def converse(order: dict[str, Any]) -> bytes:
@@ -33,7 +34,7 @@ def converse(order: dict[str, Any]) -> bytes:
             while len(received) < ANSWER_BYTES_MAX and (more := sock.recv(65_536)):
                 received += more
                 if b"\r\n\r\n" in received:
-                    sock.settimeout(0.2)
+                    sock.settimeout(QUIET_S)
         except TimeoutError:
             return received
         return received

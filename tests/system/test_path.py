@@ -9,12 +9,13 @@ import pytest
 
 from agent.policy.synthetic import assign
 from tests.system.conftest import API_NAME, TOKEN, Stage
+from tests.system.host import DONE_WITHIN_S, ENDED_WITHIN_S
 
-CURL = ["curl", "-sS", "--max-time", "10", "-i"]
+CURL = ["curl", "-sS", "--max-time", "60", "-i"]
 URLLIB = textwrap.dedent(
     """
     import sys, urllib.request
-    with urllib.request.urlopen(sys.argv[1], timeout=10) as answer:
+    with urllib.request.urlopen(sys.argv[1], timeout=60) as answer:
         sys.stdout.write(f"{answer.status} {answer.read().decode()}")
     """
 )
@@ -87,7 +88,7 @@ def test_the_variables_are_enough_for_those_who_read_them(whole: Stage, command:
     at = line.index("--user")
     line[at:at] = ["--trust", "environment"]
     done = subprocess.run(
-        line, capture_output=True, text=True, timeout=60, check=False,
+        line, capture_output=True, text=True, timeout=DONE_WITHIN_S, check=False,
         env=whole.host.loop_environment(), cwd="/",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -219,8 +220,14 @@ def test_one_shot_processes_are_attributed_in_full(whole: Stage) -> None:
         f"exec 3<>/dev/tcp/{SYNTHETIC4}/80; "
         f"printf 'GET /v1/one-shot HTTP/1.0\\r\\nHost: {API_NAME}\\r\\n\\r\\n' >&3"
     )
-    whole.host.run("job", ["/bin/bash", "-c", f'/bin/bash -c "{send}" one-shot-argument; sleep 1'])
-    found = whole.operations(1, resource="/v1/one-shot")
+    waiting = f'/bin/bash -c "{send}" one-shot-argument; read line'
+    with subprocess.Popen(
+        whole.host.run_command("job", ["/bin/bash", "-c", waiting]),
+        stdin=subprocess.PIPE,
+        env=whole.host.loop_environment(),
+        cwd="/",
+    ):  # the run is not over before it is recorded: its end would cut the call
+        found = whole.operations(1, resource="/v1/one-shot")
     assert found
     (session,) = whole.collector.ask("sessions", "show", found[0]["session_id"])
     assert session["process"]["exe"].endswith("bash")
@@ -243,13 +250,13 @@ def test_exit_code_and_signals_pass_through(whole: Stage) -> None:
         assert running.stdout.readline() == "up\n"
         running.terminate()
         assert running.stdout.readline() == "caught\n"
-        assert running.wait(10) == 3
+        assert running.wait(ENDED_WITHIN_S) == 3
 
 
 def test_a_run_ends_and_leaves_nothing(whole: Stage) -> None:
     """After the last process, the run, its cgroup and its leases are gone by themselves."""
     whole.host.run("job", [*CURL, f"https://{API_NAME}/v1/last"])
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + ENDED_WITHIN_S
     while whole.host.json("loops") and time.monotonic() < deadline:
         time.sleep(0.02)
     assert whole.host.json("loops") in ([], {"runs": []})

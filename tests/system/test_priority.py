@@ -7,7 +7,7 @@ import pytest
 
 from tests.system.host import running
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.system
 NICE = {"kernel": -10, "broker": -10, "proxy@0": -5, "reporter": 0}
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.system.conftest import API_NAME, TOKEN, Stage
+from tests.system.host import DONE_WITHIN_S, ENDED_WITHIN_S
+from tests.system.written import files
 
-CURL = ["curl", "-sS", "-i", "--max-time", "10"]
+CURL = ["curl", "-sS", "-i", "--max-time", "60"]
 FORMS = {
     TOKEN.encode(),
     base64.b64encode(TOKEN.encode()).rstrip(b"=")[:-1],
@@ -26,7 +28,7 @@ sys.stdout.buffer.write(open("/proc/self/mountinfo", "rb").read())
 import urllib.request
 for path in ("/v1/look", "/echo-headers", "/v1/secret/x", "/nothing"):
     try:
-        with urllib.request.urlopen(f"https://{sys.argv[1]}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"https://{sys.argv[1]}{path}", timeout=60) as answer:
             sys.stdout.write(f"{answer.headers}{answer.read()!r}")
     except OSError as error:
         body = error.read() if hasattr(error, "read") else b""
@@ -63,7 +65,7 @@ def test_nothing_that_a_loop_can_read_holds_it(whole: Stage) -> None:
     done = subprocess.run(
         whole.host.run_command("job", ["/usr/bin/python3", "-c", LOOK, API_NAME, *roots]),
         capture_output=True,
-        timeout=120,
+        timeout=DONE_WITHIN_S,
         check=False,
         env=whole.host.loop_environment(),
         cwd="/",
@@ -84,8 +86,8 @@ def test_nothing_that_we_keep_or_say_holds_it(whole: Stage) -> None:
     said.append(str(whole.collector.ask("sessions", "list")))
     said.append(str(whole.operations(1)))
     assert not found("".join(said).encode())
-    kept = [*host.base.rglob("*"), *whole.collector.folder.rglob("*")]
-    assert not [path for path in kept if path.is_file() and found(path.read_bytes())]
+    kept = files(host.base, whole.collector.folder)
+    assert not [path for path, data in kept if found(data)]
 
 
 def test_the_service_environment_is_the_brokers_alone(whole: Stage) -> None:
@@ -120,7 +122,7 @@ def test_the_broker_had_it(whole: Stage) -> None:
         held = [role for role in ("broker", "proxy@0") if found(memory(whole.host.role_pid(role)))]
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(10)
+        process.wait(ENDED_WITHIN_S)
     assert "proxy@0" in held
 
 

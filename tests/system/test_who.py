@@ -15,6 +15,7 @@ import pytest
 
 from agent.kernel.cgroups import CgroupTree
 from tests.system.conftest import COLLECTED_WITHIN_S, Stage
+from tests.system.host import DONE_WITHIN_S, remove_cgroup
 
 ID = f"{os.getpid():064x}"
 SLICE = f"lwt{os.getpid()}.slice"
@@ -51,11 +52,7 @@ def _cgroup(path: str) -> Iterator[Path]:
         yield place
     finally:
         for each in reversed(made):
-            for _ in range(100):
-                with contextlib.suppress(OSError):
-                    each.rmdir()
-                    break
-                time.sleep(0.02)
+            remove_cgroup(each)
 
 
 def _start(whole: Stage, loop: str, cgroup: Path) -> subprocess.CompletedProcess[str]:
@@ -68,7 +65,7 @@ def _start(whole: Stage, loop: str, cgroup: Path) -> subprocess.CompletedProcess
     words = [*drop, *cli, "run", "--loop", loop, "--", "/bin/sh", "-c", "echo in $LOOPWARDEN_RUN"]
     return subprocess.run(
         ["/bin/sh", "-c", move, "sh", *words],
-        capture_output=True, text=True, timeout=60, check=False, cwd="/",
+        capture_output=True, text=True, timeout=DONE_WITHIN_S, check=False, cwd="/",
         env=host.loop_environment(),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ import pytest
 from agent.policy.synthetic import assign
 from tests.protocols.http1.malformed import MALFORMED
 from tests.system.conftest import API_NAME, TOKEN, Stage
+from tests.system.host import DONE_WITHIN_S
 
 SYNTHETIC4, SYNTHETIC6 = assign([API_NAME])[API_NAME]
 SENDER = Path(__file__).with_name("sender.py").read_text(encoding="utf-8")
@@ -58,7 +59,7 @@ def sending(whole: Stage) -> Iterator[Sender]:
         yield Sender(process)
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(10)
+        process.wait(DONE_WITHIN_S)
 
 
 def test_no_malformed_request_reaches_the_upstream(whole: Stage) -> None:

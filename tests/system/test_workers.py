@@ -11,7 +11,8 @@ from tests.system.host import Host, running
 CALLS = 24
 PARALLEL = (
     f"for n in $(seq {CALLS}); do "
-    f"curl -sS -o /dev/null -w '%{{http_code}} ' --max-time 20 --retry 5 --retry-all-errors "
+    "curl -sS -o /dev/null -w '%{http_code} ' --max-time 60 "
+    "--retry 60 --retry-delay 1 --retry-all-errors "
     f"https://{API_NAME}/v1/worker-$n & done; wait"
 )
 
