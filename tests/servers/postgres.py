@@ -37,8 +37,8 @@ from tests.servers.certificates import Authority
 from tests.servers.netns import Namespace
 from tests.servers.nginx import free_port
 
-READY_S = 30.0
-ENDED_S = 20.0
+READY_S = 180.0  # of a busy machine
+ENDED_S = 120.0
 POLL_S = 0.02
 OWNER = "postgres"  # the package's user: the server refuses to be root
 PASSWORD = "canary-app-51c0ffee9b7d"

@@ -15,7 +15,7 @@ from tests.protocols.postgres.corpus.generated import texts
 from tests.protocols.postgres.corpus.reading import benign, danger, nasty
 from tests.servers.postgres import Postgres
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]  # thousands of texts
+pytestmark = pytest.mark.servers
 LIMIT_MS = 1_000  # for a text that would be long at it: how it begins is enough
 UNDO = "ROLLBACK; RESET ALL; RESET default_transaction_read_only"
 HARMLESS = {Effect.READ, Effect.SESSION}
