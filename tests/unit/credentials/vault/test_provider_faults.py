@@ -15,11 +15,14 @@ from agent.credentials.vault.login import log_in
 from agent.credentials.vault.settings import read_settings
 from agent.credentials.vault.wire import REQUEST_S
 from agent.runtime import clock
+from tests.unit.broker.passing import be_patient
 from tests.unit.credentials.postgres.stage import silent_port
 from tests.unit.credentials.vault.stage import Stage, login, psql, stage
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 SOON_S = 100.0
+# what these claim is that a server is given up
+GIVEN_UP = {"test_a_server_that_hangs", "test_a_server_that_never_answers"}
 USED_AS_IT_IS_S = 2.0  # a login that lasts for 3 s (FRESH)
 STEPS = 5  # requests of a first issue: login, token, its life, the engine; one more is none
 
@@ -39,6 +42,12 @@ def running() -> Iterator[Stage]:
 def shared(running: Stage) -> Stage:
     """The servers, and a client of this test's own."""
     return running.with_secret(running.vault.secret_id())
+
+
+@pytest.fixture(autouse=True)
+def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.name not in GIVEN_UP:
+        be_patient(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
