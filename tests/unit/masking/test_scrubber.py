@@ -95,7 +95,11 @@ def test_pieces_do_not_matter(secret: bytes, parts: list[bytes], piece: int) -> 
     assert _stream(scrubber, data, piece) == whole
 
 
-@given(secret=secrets, before=st.binary(max_size=40), after=st.binary(max_size=40))
+@given(
+    secret=secrets.filter(lambda secret: secret.strip(b"*")),  # stars hide all but stars
+    before=st.binary(max_size=40),
+    after=st.binary(max_size=40),
+)
 def test_no_secret_comes_through(secret: bytes, before: bytes, after: bytes) -> None:
     """Whatever stands around it, no complete form of the secret comes out."""
     scrubber = Scrubber([Secret(secret)])
