@@ -63,7 +63,7 @@ def loop(host: Host, user: str) -> Iterator[Loop]:
         finally:
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(20)
+            process.wait(120)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def attempt(call):
 def tcp(family, address, port=8080, before=lambda sock: None):
     '''Dial, send and read: what somebody answers, or how it failed.'''
     with socket.socket(family) as sock:
-        sock.settimeout(3)
+        sock.settimeout(60)
         before(sock)
         sock.connect((address, port))
         sock.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')
@@ -34,7 +34,7 @@ def system(number, *arguments):
 
 
 def main() -> None:
-    """Serve until stdin ends; each piece of work has ten seconds."""
+    """Serve until stdin ends."""
     for line in sys.stdin:
         reader, writer = os.pipe()
         child = os.fork()

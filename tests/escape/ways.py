@@ -60,7 +60,7 @@ WAYS = {
     "disconnected and connected anew": Way(
         """
 def again():
-    l = socket.create_server(('127.0.0.1', 0)); s = socket.socket(); s.settimeout(3)
+    l = socket.create_server(('127.0.0.1', 0)); s = socket.socket(); s.settimeout(60)
     s.connect(l.getsockname()); l.accept()
     libc.connect(s.fileno(), struct.pack('=H14x', 0), 16)
     s.connect((F4, 8080)); s.sendall(b'GET /'); s.shutdown(1); return s.recv(64)[:12]
@@ -84,14 +84,14 @@ os.close(writer); os.wait(); print(os.read(reader, 99).decode())""",
     ),
     "connected by a child, used by its parent": Way(
         """
-s = socket.socket(); s.settimeout(3)
+s = socket.socket(); s.settimeout(60)
 if os.fork() == 0:
     s.connect((F4, 8080)); os._exit(0)
 os.wait(); attempt(lambda: (s.send(b'GET /'), s.shutdown(1), s.recv(64)[:12])[2])""",
         PROXIED,
     ),
     "by exec of another program": Way(
-        'code=\'import socket;s=socket.create_connection((%r,8080),3);s.send(b"GET /");'
+        'code=\'import socket;s=socket.create_connection((%r,8080),60);s.send(b"GET /");'
         "s.shutdown(1);print(s.recv(64)[:12])' % F4\n"
         "r=subprocess.run([sys.executable,'-I','-S','-c',code],capture_output=True,text=True)\n"
         "print(r.stdout.strip() or r.stderr.strip().split('\\n')[-1].split(':')[0])",
