@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 150.0  # a guard against hanging; it takes a second or two
 _PORTS = re.compile(r"ingest on port (\d+), enrolment on port (\d+)")
 
 
@@ -90,7 +90,7 @@ class Collector:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the command line."""
         return subprocess.run(
-            _command(*words), capture_output=True, text=True, timeout=60, check=False
+            _command(*words), capture_output=True, text=True, timeout=150, check=False
         )
 
     def token(self, name: str, *words: str) -> str:
