@@ -48,8 +48,10 @@ PACKAGES = (
     "systemd-sysv",
 )
 CACHE = Path("/var/cache/loopwarden-tests")
-BOOT_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
+# Limits against a hang: nothing takes as long, on a machine that is busy too.
+BOOT_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 120.0
+COMMAND_TIMEOUT_S = 300.0
 
 
 class ContainerError(Exception):
@@ -154,7 +156,11 @@ class Container:
         self._stop()
 
     def run(
-        self, *argv: str, check: bool = True, timeout_s: float = 60.0, user: str = "root"
+        self,
+        *argv: str,
+        check: bool = True,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+        user: str = "root",
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as a transient unit of the container, and return what it printed.
 
@@ -162,9 +168,11 @@ class Container:
             ContainerError: it failed (and check is on), or did not end in time.
         """
         unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={user}"]
+        patient = [f"{name}={value}" for name, value in _PATIENT.items()]
+        unit += [f"--setenv={each}" for each in patient]
         try:
             done = subprocess.run(
-                [*self._enter(), *unit, "--", *argv],
+                [*self._enter(), "env", *patient, *unit, "--", *argv],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -180,7 +188,7 @@ class Container:
         return done
 
     def shell(
-        self, script: str, *, check: bool = True, timeout_s: float = 60.0
+        self, script: str, *, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S
     ) -> subprocess.CompletedProcess[str]:
         """Run a script of sh, which stops at its first failing command."""
         return self.run("/bin/sh", "-euc", script, check=check, timeout_s=timeout_s)
@@ -302,6 +310,8 @@ def _remove_cgroup(folder: Path) -> None:
     raise ContainerError(f"{folder} does not become empty")
 
 
+# How long systemctl and systemd-run wait for an answer of the bus (25 s otherwise).
+_PATIENT = {"SYSTEMD_BUS_TIMEOUT": f"{COMMAND_TIMEOUT_S:.0f}"}
 _ENVIRONMENT = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.system.nspawn import Container, ContainerError
 
-pytestmark = [pytest.mark.nspawn, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.nspawn, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
