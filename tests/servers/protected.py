@@ -18,7 +18,7 @@ from tests.servers.https import Answer, Asked, Https, Where, https_server
 from tests.servers.kubernetes import REVIEWER, TOKEN_REVIEW
 from tests.servers.oauth import CLIENT, CLIENT_SECRET
 
-ASK_S = 10.0
+ASK_S = 60.0
 Check = Callable[[str], str]  # whose a token is, "" when it is not good (any more)
 
 
