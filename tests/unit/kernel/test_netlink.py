@@ -86,8 +86,8 @@ def test_any_bytes_come_to_an_end(data: bytes) -> None:
 
 def test_the_kernel_answers() -> None:
     """A dump of links has the loopback's; an unknown type is the kernel's error."""
-    dump = request(18, NLM_F_REQUEST | NLM_F_DUMP, bytes(16))
-    assert any(b"lo\0" in one.payload for one in exchange(NETLINK_ROUTE, dump, 1))
+    links = request(18, NLM_F_REQUEST | NLM_F_DUMP, bytes(16))
+    assert any(b"lo\0" in one.payload for one in dump(NETLINK_ROUTE, links))
     with pytest.raises(OSError) as caught:
         exchange(NETLINK_ROUTE, request(0x7FF0, NLM_F_REQUEST | NLM_F_ACK, bytes(16)), 1)
     assert caught.value.errno == errno.EOPNOTSUPP
