@@ -10,6 +10,7 @@ import pytest
 from agent.model.flow import Endpoint
 from agent.model.reason import Reason
 from agent.proxy.upstream import DialRules, Unreachable, addresses_of, connect, forbidden
+from tests.servers.netns import Namespace
 from tests.unit.proxy.harness import target
 
 RULES = DialRules(frozenset({15001, 15053}))
@@ -59,10 +60,14 @@ def test_a_name_that_leads_nowhere_allowed_is_unreachable() -> None:
     assert caught.value.reason is Reason.UPSTREAM_UNREACHABLE
 
 
-def test_a_name_that_does_not_resolve_is_unreachable() -> None:
-    """`invalid.` never resolves (RFC 6761)."""
-    with pytest.raises(Unreachable, match="does not resolve"):
+def test_a_name_that_does_not_resolve_is_unreachable(near: Namespace) -> None:
+    """`invalid.` never resolves (RFC 6761); where there is no network, nobody is even asked."""
+
+    def resolve() -> None:
         asyncio.run(addresses_of(target(dial_host="nothing.invalid"), RULES))
+
+    with pytest.raises(Unreachable, match="does not resolve"):
+        near.call(resolve)
 
 
 def test_no_descriptor_for_a_connection_is_unreachable() -> None:
