@@ -21,7 +21,7 @@ class Pair:
 
     stage: Stage
     folder: Path  # both runs may write there, each in a folder of its own
-    timeout_s: float = 100.0
+    timeout_s: float = 400.0  # of what hangs
     name: str = "all.test.internal"
     settings: Mapping[str, str] = field(default_factory=dict)
 

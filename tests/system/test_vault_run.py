@@ -19,8 +19,8 @@ from tests.system.test_vault import leases
 from tests.system.vault_site import VaultSite, vault_site, vault_stage
 from tests.system.written import files
 
-pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(300)]
-WITHIN_S = 60.0  # of what hangs otherwise
+pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(900)]
+WITHIN_S = 120.0  # of what hangs otherwise
 PSQL = f"{programs()}/psql -XAtq"
 POLICY = """
 targets:
