@@ -128,7 +128,7 @@ def vault_site() -> Iterator[VaultSite]:
         ) as bao,
     ):  # fmt: skip
         vault = set_up(bao, site.server)
-        vault.tune("7s", "7s", "short")
+        vault.tune("12s", "12s", "short")
         secret_id, ca = site.folder / "secret-id", site.folder / "bao-ca.pem"
         private(secret_id, vault.secret_id())
         ca.write_text(authority.pem)
