@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.servers.nginx import free_port
+
 READY_WITHIN_S = 150.0  # a guard against hanging; it takes a second or two
 _PORTS = re.compile(r"ingest on port (\d+), enrolment on port (\d+)")
 
@@ -64,6 +66,7 @@ class Collector:
             except TimeoutError:
                 match = None
         if match is None:
+            self.kill()
             raise AssertionError(f"the collector did not start:\n{self.log.read_text()}")
         self.port, self.enroll_port = int(match[1]), int(match[2])
 
@@ -117,7 +120,8 @@ def _command(*words: str) -> list[str]:
 def running_collector(folder: Path) -> Iterator[Collector]:
     """Run a collector with a fresh state directory below the folder."""
     folder.mkdir(exist_ok=True)
-    collector = Collector(folder)
+    # not the kernel's choice: while it is stopped, a port of that range may become somebody's
+    collector = Collector(folder, None, free_port("127.0.0.1"), free_port("127.0.0.1"))
     collector.start()
     try:
         yield collector
