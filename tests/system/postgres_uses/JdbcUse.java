@@ -278,20 +278,30 @@ public class JdbcUse {
         try (Statement s = c.createStatement(); Connection d = DriverManager.getConnection(url, words)) {
             s.execute("LISTEN news");
             try (Statement other = d.createStatement()) { other.execute("NOTIFY news, 'told'"); }
-            var told = c.unwrap(PGConnection.class).getNotifications(10_000);
+            var told = c.unwrap(PGConnection.class).getNotifications(60_000);
             say(told.length, told[0].getName(), told[0].getParameter());
             s.execute("DO $$ BEGIN RAISE WARNING 'beware'; END $$");
             say(s.getWarnings().getMessage());
         }
     }
 
+    /** Cancel when the server has begun to sleep: before, it would mean nothing. */
+    static void whenAsleep(Statement sleeping) throws Exception {
+        String asleep = "SELECT 1 FROM pg_stat_activity"
+            + " WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'";
+        try (Connection d = DriverManager.getConnection(url, words); Statement s = d.createStatement()) {
+            while (!s.executeQuery(asleep).next()) { }
+        }
+        sleeping.cancel();
+    }
+
     static void cancel(Connection c) throws Exception {
         try (Statement s = c.createStatement()) {
             Thread other = new Thread(() -> {
-                try { Thread.sleep(400); s.cancel(); } catch (Exception error) { say(error); }
+                try { whenAsleep(s); } catch (Exception error) { say(error); }
             });
             other.start();
-            try { s.execute("SELECT pg_sleep(20)"); } catch (SQLException error) { failing(error); }
+            try { s.execute("SELECT pg_sleep(60)"); } catch (SQLException error) { failing(error); }
             other.join();
             s.setQueryTimeout(1);
             try { s.execute("SELECT pg_sleep(20)"); } catch (SQLException error) { failing(error); }

@@ -25,6 +25,6 @@ for from in custom directory tar plain; do
             --file="$PGDATABASE.content" >/dev/null ;;
     esac
     content "restored_$from"
-    "$programs/psql" -Xq -c "DROP DATABASE restored_$from"
+    "$programs/psql" -Xq -c "DROP DATABASE restored_$from WITH (FORCE)"
 done
 "$programs/pg_dumpall" --globals-only --no-role-passwords | grep -vE '^--|restrict' | sha256sum

@@ -26,6 +26,10 @@ TABLE: LiteralString = """
 """
 INSERT: LiteralString = "INSERT INTO things VALUES (%s, %s, %s, %s, %s, %s, %s)"
 DIVIDED: LiteralString = "SELECT 1 / %s"
+SLEEP: LiteralString = "SELECT pg_sleep(60)"
+ASLEEP: LiteralString = (
+    "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'"
+)
 
 
 def use(function: Callable[[], None]) -> Callable[[], None]:
@@ -248,10 +252,10 @@ def notifications() -> None:
         one.execute("LISTEN news")
         two.execute("SELECT pg_notify('news', %s)", ("x" * 7000,))
         two.execute("NOTIFY news, 'second'")
-        found = [(n.channel, len(n.payload)) for n in one.notifies(timeout=10, stop_after=2)]
+        found = [(n.channel, len(n.payload)) for n in one.notifies(timeout=60, stop_after=2)]
         say(found)
         one.execute("NOTIFY news, 'own'")
-        say([n.payload for n in one.notifies(timeout=10, stop_after=1)])
+        say([n.payload for n in one.notifies(timeout=60, stop_after=1)])
         one.execute("UNLISTEN *")
 
 
@@ -260,13 +264,21 @@ def cancels() -> None:
     """A running query is cancelled by the old way and the safe way, and the session goes on."""
     with connect(autocommit=True) as connection:
         for cancel in (connection.cancel, connection.cancel_safe):
-            timer = threading.Timer(0.3, cancel)
-            timer.start()
-            failing("cancelled", lambda: connection.execute("SELECT pg_sleep(20)"))
-            timer.join()
+            other = threading.Thread(target=_when_asleep, args=(cancel,))
+            other.start()
+            failing("cancelled", lambda: connection.execute(SLEEP))
+            other.join()
             say(connection.execute("SELECT 'goes on'").fetchone())
         connection.execute("SET statement_timeout = '100ms'")
         failing("too slow", lambda: connection.execute("SELECT pg_sleep(20)"))
+
+
+def _when_asleep(act: Callable[[], None]) -> None:
+    """Do it when the server has begun to sleep: a cancel that comes before means nothing."""
+    with connect(autocommit=True) as other:
+        while not other.execute(ASLEEP).fetchone():
+            pass
+    act()
 
 
 @use
@@ -344,8 +356,9 @@ async def _asynchronous() -> None:
     async with first.pipeline():
         cursors = [await first.execute("SELECT %s::int", (n,)) for n in range(50)]
     say([(await cursor.fetchone()) for cursor in cursors][-1])
-    sleeping = asyncio.create_task(first.execute("SELECT pg_sleep(20)"))
-    await asyncio.sleep(0.3)
+    sleeping = asyncio.create_task(first.execute(SLEEP))
+    while not await (await connections[1].execute(ASLEEP)).fetchone():
+        pass
     sleeping.cancel()
     try:
         await sleeping

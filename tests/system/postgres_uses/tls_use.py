@@ -33,7 +33,7 @@ ASKED = [
     f"host=not-there.test.internal,{HOST}",
     f"host={HOST} load_balance_hosts=random",
     f"host={HOST} target_session_attrs=primary",
-    "connect_timeout=5 keepalives_idle=30 tcp_user_timeout=5000",
+    "connect_timeout=60 keepalives_idle=30 tcp_user_timeout=60000",
 ]
 
 
@@ -65,7 +65,7 @@ def direct_tls() -> str:
     context = ssl.create_default_context(cafile=BUNDLE)
     context.set_alpn_protocols(["postgresql"])
     with (
-        socket.create_connection((HOST, PORT), 10) as plain,
+        socket.create_connection((HOST, PORT), 60) as plain,
         context.wrap_socket(plain, server_hostname=HOST) as inside,
     ):
         words = b"user\0postgres\0database\0orders\0\0"
