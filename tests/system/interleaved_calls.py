@@ -27,7 +27,7 @@ class Caller:
     def calls(self, slot: int, count: int, a_connection: int) -> None:
         """Make so many calls, so many over each connection; what is left open is closed."""
         for first in range(0, count, a_connection):
-            plain = socket.create_connection((self._host, 443), timeout=60)
+            plain = socket.create_connection((self._host, 443), timeout=300)
             with self._context.wrap_socket(plain, server_hostname=self._host) as connection:
                 self.connections.append(slot)
                 for number in range(first, min(first + a_connection, count)):

@@ -15,7 +15,7 @@ from tests.servers.protected import ask
 from tests.system.conftest import Stage
 from tests.system.provider_site import Job, Servers, folder, nobody_was_told, wait_for, worker
 
-pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(900)]
 NAME = "api.github.test.internal"
 LIST = f"https://{NAME}/installation/repositories"
 POLICY = """
@@ -136,12 +136,13 @@ def test_github_is_away_at_the_end_of_a_run(world: World) -> None:
         before = set(world.github.tokens)
         assert job.call(LIST)[0] == "200"
         [token] = set(world.github.tokens) - before
-        world.github.https.faults = {"/installation/token": ["503"]}
+        world.github.https.faults = {"/installation/token": ["503"] * 1000}  # until it is seen
     finally:
         job.end()
     wait_for(
         lambda: [each["state"] for each in job.leases()] == ["revoke-retry"], "it is not tried"
     )
     assert world.status_of(token) == 200
-    wait_for(lambda: not job.leases(), "it is not revoked", 30)
+    world.github.https.faults = {}
+    wait_for(lambda: not job.leases(), "it is not revoked", 120)
     assert world.status_of(token) == 401

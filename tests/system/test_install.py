@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.nspawn,
     pytest.mark.system,
     pytest.mark.slow,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(1800),
 ]
 
 NAME = "api.demo.internal"
@@ -50,6 +50,7 @@ END
 sed -i "s/@TOKEN@/$(cat /root/token)/" nginx.conf
 systemd-run --quiet --unit=api --property=NetworkNamespacePath=/run/netns/api \
     nginx -c /srv/api/nginx.conf -g 'daemon off;'
+until curl --silent --insecure --output /dev/null https://10.9.0.2/; do sleep 0.1; done
 """
 POLICY = f"""
 targets:
@@ -98,13 +99,13 @@ def host(repository: Path, wheels: Path) -> Iterator[Container]:
     """A container in which `make install` was done."""
     binds = [Bind(repository, "/src"), Bind(wheels, "/wheels")]
     with Container("lw-test-install", binds) as container:
-        container.shell("make -C /src install WHEELS=/wheels", timeout_s=180)
+        container.shell("make -C /src install WHEELS=/wheels", timeout_s=900)
         yield container
 
 
 def curl(path: str = "/v1/hello") -> tuple[str, ...]:
     """Return the unmodified loop's command."""
-    return ("curl", "--silent", "--show-error", "--max-time", "20", f"https://{NAME}{path}")
+    return ("curl", "--silent", "--show-error", "--max-time", "120", f"https://{NAME}{path}")
 
 
 def sessions(host: Container) -> list[dict[str, object]]:
@@ -151,7 +152,7 @@ def test_installing_again_keeps_what_was_edited(host: Container) -> None:
         "echo 'proxy_workers = 1' >> /etc/loopwarden/loopwarden.toml\n"
         "make -C /src install WHEELS=/wheels\n"
         "grep -q '^proxy_workers = 1' /etc/loopwarden/loopwarden.toml",
-        timeout_s=180,
+        timeout_s=900,
     )
 
 
@@ -166,7 +167,7 @@ def test_a_run_works_after_installation(host: Container) -> None:
     # not by a command: systemd writes those into the journal
     host.path("/root/token").write_text(TOKEN + "\n", encoding="ascii")
     host.shell(API)
-    host.shell(CONFIGURE, timeout_s=120)
+    host.shell(CONFIGURE)
     refused = host.run(*curl(), "--cacert", "/srv/api/ca.pem", "--resolve", f"{NAME}:443:10.9.0.2")
     assert refused.stdout == "a token is required\n"
     assert host.run("loopwarden", "doctor").stdout.endswith("all claimed layers hold\n")
@@ -189,7 +190,7 @@ def test_the_roles_have_no_power(host: Container) -> None:
 
 def test_a_run_works_after_a_restart(host: Container) -> None:
     """After `systemctl restart` the next run works, with the same policy and identity."""
-    host.run("systemctl", "restart", "loopwarden.service", timeout_s=90)
+    host.run("systemctl", "restart", "loopwarden.service")
     run_and_record(host, 2)
 
 
@@ -263,7 +264,7 @@ find /sys/fs/cgroup/loopwarden.slice -mindepth 1 -type d 2>/dev/null || true
 @pytest.mark.parametrize("python", ["", "/usr/lib/loopwarden/bin/python"])
 def test_kernel_state_can_be_cleaned(host: Container, python: str) -> None:
     """A host without its daemon is freed, with our Python and without any; then it serves."""
-    host.shell("systemctl kill --signal=KILL loopwarden; systemctl stop loopwarden")
+    host.shell("systemctl kill --signal=KILL loopwarden || true; systemctl stop loopwarden")
     before = host.shell(LEFTOVERS).stdout
     assert "links/connect4" in before
     assert "table inet loopwarden" in before
@@ -277,7 +278,7 @@ def test_kernel_state_can_be_cleaned(host: Container, python: str) -> None:
 
 def test_uninstalling_leaves_nothing_of_the_program(host: Container) -> None:
     """After `make uninstall` there is no pin, no table, no slice and no command left."""
-    host.shell("make -C /src uninstall", timeout_s=90)
+    host.shell("make -C /src uninstall")
     pins = host.shell("find /sys/fs/bpf -mindepth 1 -not -name '*.debug'")  # the kernel's own
     assert pins.stdout == ""
     left = host.shell("ls -d /usr/lib/loopwarden /usr/bin/loopwarden* 2>/dev/null || true")

@@ -7,6 +7,7 @@ with which run's call, over which connection, and answers each call with its own
 import json
 import os
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,8 @@ from tests.servers.nginx import wait_listening
 from tests.system.host import Host, running
 from tests.system.vault_site import VaultSite, vault_site
 
-pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(180)]
-NAME, PORT, READY_S = "shared.test.internal", 443, 10.0
+pytestmark = [pytest.mark.system, pytest.mark.servers, pytest.mark.timeout(1800)]
+NAME, PORT, READY_S = "shared.test.internal", 443, 120.0
 MARKERS = ("first", "second")
 CALLS = 5_000  # of each run
 CONNECTIONS, CALLS_A_CONNECTION = 6, 40
@@ -94,10 +95,14 @@ class Stage:
     vault: VaultSite
     log: Path
 
-    def served(self) -> list[Served]:
-        """Return what was served, in order."""
+    def served(self, at_least: int) -> list[Served]:
+        """Return what was served, in order, once nginx wrote so many down: after it answered."""
+        deadline = time.monotonic() + READY_S
+        while (text := self.log.read_text()).count("\n") < at_least:
+            assert time.monotonic() < deadline, text.count("\n")
+            time.sleep(0.05)
         found = []
-        for line in self.log.read_text().splitlines():
+        for line in text.splitlines():
             path, status, user, connection = line.split("|")
             found.append(Served(path.split("/")[1], status, user, connection))
         return found
@@ -166,7 +171,7 @@ class Run:
 
     def result(self) -> tuple[int, int, list[str]]:
         """Return answers, connections and what was wrong, once it is done."""
-        out, errors = self._process.communicate(timeout=120)
+        out, errors = self._process.communicate(timeout=900)
         assert self._process.returncode == 0, errors
         answered, connections, wrong = json.loads(out)
         return answered, connections, wrong
@@ -191,7 +196,7 @@ def test_ten_thousand_calls_of_two_runs_over_pooled_connections(stage: Stage) ->
         for run in runs:
             run.kill()
     assert [(answered, wrong) for answered, _, wrong in results] == [(CALLS, [])] * len(MARKERS)
-    served = stage.served()
+    served = stage.served(CALLS * len(MARKERS))
     assert len(served) == CALLS * len(MARKERS)
     assert {each.status for each in served} == {"200"}
     _no_cross_use(served)
