@@ -43,7 +43,7 @@ help:  ## this list
 demo: require-root packages $(VENV)/.run $(VENV)/.openbao bpf  ## the whole path on this machine, shown step by step (root)
 	@$(BIN)/python -m tests.system.demo
 
-test: require-root packages-test $(VENV)/.test bpf  ## every test, kernel tests included (root)
+test: require-root packages-test $(VENV)/.test $(VENV)/.clients bpf  ## every test, kernel tests included (root)
 	@$(call say,Tests)
 	@$(BIN)/python -m tests.checks.sweep
 	@$(BIN)/python -m tests.checks.suite $(ARGS)
@@ -94,6 +94,12 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml
 $(VENV)/.openbao: tests/servers/clients/openbao.txt | $(VENV)/.run
 	@$(call say,OpenBao for the demo (first time: 75 MB))
 	@$(BIN)/python -c 'from tests.servers import clients; clients.bao()'
+	@touch $@
+
+# So too; else the first test that needs one would fetch it, while others wait for their turn.
+$(VENV)/.clients: $(wildcard tests/servers/clients/*.txt) | $(VENV)/.test
+	@$(call say,Clients and servers of the tests (first time: one or two minutes))
+	@$(BIN)/python -c 'from tests.servers import clients; clients.everything()'
 	@touch $@
 
 # Ubuntu's /usr/sbin/bpftool is a script that wants the running kernel's own; any version will do.

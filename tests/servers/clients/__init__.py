@@ -54,6 +54,13 @@ def bao() -> Path:
     return _made(HERE / "openbao.txt", "openbao", _unpack_bao) / "bao"
 
 
+def everything() -> None:
+    """Make all of them, so that no test has to."""
+    for make in (client_python, aws_python, bao):
+        make()
+    suite("asyncpg")  # pg8000's comes with it
+
+
 def _made(requirements: Path, purpose: str, make: Callable[[Path, Path], None]) -> Path:
     key = hashlib.sha256(requirements.read_bytes()).hexdigest()
     root = CACHE / f"{purpose}-{key[:12]}"
