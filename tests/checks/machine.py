@@ -9,12 +9,25 @@ from pyroute2.nftables.main import NFTables
 
 # Kinds of file systems that tests mount.
 _MOUNTED = ("overlay", "ext4", "xfs", "tmpfs", "bpf")
+# What containers and logins of others make while the tests run.
+_OTHERS = re.compile(
+    r"network namespace (cni-|netns-)"
+    r"|cgroup \S+/(user|docker|kubepods|libpod)[^/]*$"
+    r"|mount \S+ \S+ on /(run/(user|docker|containerd)|var/lib/(docker|containers))/"
+    r"|interface (veth[0-9a-f]{6}|docker|br-|cni|podman)"
+)
 GONE_WITHIN_S = 30.0  # the kernel takes namespaces, and what is in them, down in its own time
 
 
 def kernel_objects() -> frozenset[str]:
-    """Return a name for every namespace, pin, table, cgroup, mount and loop device."""
-    return frozenset([*_namespaces(), *_pins(), *_tables(), *_cgroups(), *_mounts(), *_links()])
+    """Return a name for every namespace, pin, table, cgroup, mount and interface."""
+    found = [*_namespaces(), *_pins(), *_tables(), *_cgroups(), *_mounts(), *_links()]
+    return frozenset(name for name in found if not is_of_others(name))
+
+
+def is_of_others(name: str) -> bool:
+    """Whether container engines and logins give such names, and no test of ours does."""
+    return _OTHERS.match(name) is not None
 
 
 def left_behind(before: frozenset[str]) -> list[str]:

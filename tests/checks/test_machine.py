@@ -24,3 +24,25 @@ def test_what_stays_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_there_is_has_a_name() -> None:
     """This machine's loopback interface, at least."""
     assert "interface lo" in kernel_objects()
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("network namespace cni-5c1f", True),
+        ("cgroup /sys/fs/cgroup/user.slice", True),
+        ("mount tmpfs tmpfs on /run/user/1000", True),
+        ("mount overlay overlay on /var/lib/docker/overlay2/ab/merged", True),
+        ("interface veth3fa9c01", True),
+        ("network namespace lwt-far-12-1", False),
+        ("cgroup /sys/fs/cgroup/lwsys12x1", False),
+        ("mount tmpfs tmpfs on /tmp/lwt-site-12/spool", False),
+        ("interface lwt7", False),
+        ("interface veth0", False),
+        ("pin /sys/fs/bpf/lwsys12x1", False),
+        ("nftables table loopwarden", False),
+    ],
+)
+def test_what_containers_and_logins_make_is_not_ours(name: str, theirs: bool) -> None:
+    """A container or a login that begins meanwhile is nothing that a test left."""
+    assert machine.is_of_others(name) is theirs
