@@ -44,7 +44,7 @@ def exchange(family: int, messages: bytes, last: int) -> list[Message]:
     """Send, and read until the message numbered `last` is acknowledged or its dump ends.
 
     Raises:
-        OSError: what the kernel answered to any of them, ETIMEDOUT, EINTR for a dump while which
+        OSError: what the kernel answered to any of them, ETIMEDOUT, EINTR for a dump during which
             something was changed, or EBADMSG for an answer that is cut short.
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family) as link:

@@ -20,8 +20,8 @@ from agent.protocols.postgres.sql.session_state import SESSION_STATE
 from agent.protocols.postgres.sql.walk import NESTING_MAX, Rule, TooDeep, walk
 from agent.protocols.postgres.sql.words import words
 
-# A whole INSERT of that length takes a child one second of CPU time, one of names alone two, and
-# one of calls alone more than a child gets (agent.runtime.expendable); longer text is UNKNOWN.
+# Longer text is UNKNOWN: an INSERT of that length takes one second of CPU time here, a list of
+# different columns three, one of calls five, which is all that a child gets (runtime.expendable).
 CLASSIFY_BYTES_MAX: Final = 1 << 20
 STATEMENTS_MAX: Final = 10_000
 
